@@ -1,0 +1,1 @@
+//! The routing and policy model of the mesh.
