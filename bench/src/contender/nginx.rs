@@ -1,0 +1,206 @@
+//! nginx, from Debian's package, one worker: mTLS with keep-alive pools, HTTP/1.1 kept as HTTP/1.1 and gRPC as HTTP/2.
+//! A floor, not an equal: it checks certificates, but no SPIFFE identity, and counts nothing.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Contender, Ground, Pair, Sources, free_address, version_of};
+use crate::{
+    install,
+    process::{Running, Start},
+    tls,
+};
+
+pub(super) struct Nginx {
+    program: PathBuf,
+    version: String,
+}
+
+impl Nginx {
+    pub(super) fn prepare(sources: &Sources) -> Result<Self> {
+        let program = match &sources.nginx {
+            Some(program) => program.clone(),
+            None => {
+                find_or_unpack(&sources.cache).context("cannot get nginx (or name one with --nginx PATH)")?
+            }
+        };
+        let version = version_of(&program, "-v")?;
+        Ok(Self {
+            program,
+            version: version.trim_start_matches("nginx version: ").to_owned(),
+        })
+    }
+
+    fn run(&self, name: &str, ground: &Ground<'_>, servers: &str) -> Result<Running> {
+        // A folder each, because nginx keeps its process id and its scratch files under the prefix.
+        let prefix = ground.folder.join(name);
+        fs::create_dir_all(&prefix).with_context(|| format!("cannot make {}", prefix.display()))?;
+        let path = prefix.join("nginx.conf");
+        fs::write(&path, main(servers)).with_context(|| format!("cannot write {}", path.display()))?;
+        let (prefix, path) = (prefix.to_string_lossy(), path.to_string_lossy());
+        Start {
+            name,
+            program: &self.program,
+            core: ground.core,
+            folder: ground.folder,
+        }
+        .quiet(&["-p", &prefix, "-c", &path, "-e", "stderr"])
+    }
+}
+
+impl Contender for Nginx {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn start(&self, ground: &Ground<'_>) -> Result<Pair> {
+        let entry = Ports {
+            http1: free_address()?,
+            grpc: free_address()?,
+        };
+        let between = Ports {
+            http1: free_address()?,
+            grpc: free_address()?,
+        };
+        let inbound = self.run("inbound", ground, &inbound(ground, &between))?;
+        let outbound = self.run("outbound", ground, &outbound(ground.tls, &entry, &between))?;
+        Ok(Pair {
+            http1: entry.http1,
+            grpc: entry.grpc,
+            authority: "fraud".to_owned(),
+            proxies: vec![outbound, inbound],
+            others: Vec::new(),
+        })
+    }
+}
+
+/// nginx 1.22 does not tell HTTP/1.1 and h2c apart on one port.
+struct Ports {
+    http1: SocketAddr,
+    grpc: SocketAddr,
+}
+
+/// The system's nginx, or the package's unpacked into `cache`.
+fn find_or_unpack(cache: &Path) -> Result<PathBuf> {
+    let unpacked = cache.join("nginx");
+    let program = unpacked.join("usr/sbin/nginx");
+    let system = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&system).chain([PathBuf::from("/usr/sbin")]);
+    let installed = folders
+        .map(|folder| folder.join("nginx"))
+        .chain([program.clone()])
+        .find(|path| path.is_file());
+    if let Some(installed) = installed {
+        return Ok(installed);
+    }
+    eprintln!("unpacking Debian's nginx into {}", unpacked.display());
+    let downloads = cache.join("nginx-download");
+    fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
+    install::run(
+        Command::new("apt-get")
+            .args(["download", "--quiet", "nginx"])
+            .current_dir(&downloads),
+        "it needs Debian or a relative of it; on others install nginx by hand",
+    )?;
+    let package = fs::read_dir(&downloads)
+        .with_context(|| format!("cannot read {}", downloads.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("apt-get download left no package")?;
+    install::run(
+        Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked),
+        "Debian: apt install dpkg",
+    )?;
+    ensure!(program.is_file(), "the package has no usr/sbin/nginx in it");
+    Ok(program)
+}
+
+fn main(servers: &str) -> String {
+    format!(
+        "daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+{servers}}}
+"
+    )
+}
+
+/// Takes HTTP/1.1 and h2c, sends the same over mTLS.
+fn outbound(tls: &Path, entry: &Ports, between: &Ports) -> String {
+    let certificates = |directive: &str| {
+        format!(
+            "      {directive}_certificate {0}/outbound.pem;
+      {directive}_certificate_key {0}/outbound.key;
+      {directive}_trusted_certificate {0}/ca.pem;
+      {directive}_verify on;
+      {directive}_name {1};
+      {directive}_server_name on;
+      {directive}_protocols TLSv1.3;
+",
+            tls.display(),
+            tls::INBOUND_DNS
+        )
+    };
+    let http1 = format!("proxy_pass https://http1;\n{HTTP1}{}", certificates("proxy_ssl"));
+    let grpc = format!("grpc_pass grpcs://grpc;\n{}", certificates("grpc_ssl"));
+    upstream("http1", between.http1)
+        + &upstream("grpc", between.grpc)
+        + &server(&format!("{}", entry.http1), "", &http1)
+        + &server(&format!("{} http2", entry.grpc), "", &grpc)
+}
+
+/// Takes HTTP/1.1 and HTTP/2 over mTLS, sends the same to the backend.
+fn inbound(ground: &Ground<'_>, between: &Ports) -> String {
+    let certificates = format!(
+        "    ssl_certificate {0}/inbound.pem;
+    ssl_certificate_key {0}/inbound.key;
+    ssl_client_certificate {0}/ca.pem;
+    ssl_verify_client on;
+    ssl_protocols TLSv1.3;
+",
+        ground.tls.display()
+    );
+    upstream("http1", ground.backend)
+        + &upstream("grpc", ground.backend)
+        + &server(
+            &format!("{} ssl", between.http1),
+            &certificates,
+            &format!("proxy_pass http://http1;\n{HTTP1}"),
+        )
+        + &server(
+            &format!("{} ssl http2", between.grpc),
+            &certificates,
+            "grpc_pass grpc://grpc;\n",
+        )
+}
+
+/// Keep-alive towards the next hop, which nginx does not do by itself.
+const HTTP1: &str = "      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_set_header Host $host;
+";
+
+fn upstream(name: &str, at: SocketAddr) -> String {
+    format!("  upstream {name} {{ server {at}; keepalive 64; keepalive_requests 1000000000; }}\n")
+}
+
+fn server(listen: &str, settings: &str, location: &str) -> String {
+    format!("  server {{\n    listen {listen};\n{settings}    location / {{\n      {location}    }}\n  }}\n")
+}

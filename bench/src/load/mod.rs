@@ -1,0 +1,185 @@
+//! The load generator: a fixed number of workers send model requests, either each as soon as it has its response
+//! (closed loop) or at a fixed rate whatever the responses do (open loop).
+//!
+//! In an open loop latency counts from the moment a request *should* have been sent: a proxy that stalls cannot hide
+//! the requests that queued up behind the stall (no coordinated omission).
+
+mod grpc;
+mod http1;
+mod pace;
+mod tally;
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use anyhow::{Context, Result};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpStream,
+    task::spawn_local,
+    time::{Instant, sleep, timeout},
+};
+
+use self::{pace::Pace, tally::Tally};
+use crate::scenario::Protocol;
+
+/// How long requests that are under way when the window closes may take to come back.
+const GRACE: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// One load.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) protocol: Protocol,
+    pub(crate) to: SocketAddr,
+    /// What the requests name as their authority.
+    pub(crate) authority: String,
+    pub(crate) connections: usize,
+    /// Requests in flight on one connection, at most.
+    pub(crate) streams: usize,
+    /// Requests per second; `None` is a closed loop.
+    pub(crate) rate: Option<u32>,
+    pub(crate) warmup: Duration,
+    pub(crate) duration: Duration,
+}
+
+/// What the load generator tells whoever started it, one JSON line each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Event {
+    /// The warm-up is over, from now on requests count.
+    Opened,
+    /// The window is closed: no more requests count.
+    Closed,
+    /// What was measured.
+    Done(Outcome),
+}
+
+/// What was measured between [`Event::Opened`] and [`Event::Closed`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Requests answered well within the window.
+    pub(crate) completed: u64,
+    /// Requests that failed, over the whole run.
+    pub(crate) failed: u64,
+    /// What the first failure was.
+    pub(crate) failure: Option<String>,
+    /// How long the window was, in seconds.
+    pub(crate) seconds: f64,
+    /// Requests due within the window and answered, soon or late: what the latencies are of.
+    pub(crate) due: u64,
+    /// Median latency of the requests due within the window, in µs.
+    pub(crate) p50_us: f64,
+    /// 99th percentile, in µs.
+    pub(crate) p99_us: f64,
+    /// The slowest request, in µs.
+    pub(crate) max_us: f64,
+}
+
+/// Runs a load from warm-up to result. `announce` is called at the very moments that its events name.
+pub(crate) async fn run(plan: &Plan, mut announce: impl FnMut(Event) -> Result<()>) -> Result<()> {
+    let tally = Rc::new(Tally::new());
+    let pace = Pace::new(plan.rate)?;
+    let mut workers = Vec::new();
+    for _ in 0..plan.connections {
+        for client in connect(plan).await? {
+            workers.push(spawn_local(work(
+                client,
+                plan.clone(),
+                pace.clone(),
+                Rc::clone(&tally),
+            )));
+        }
+    }
+    sleep(plan.warmup).await;
+    tally.open(Instant::now());
+    announce(Event::Opened)?;
+    sleep(plan.duration).await;
+    tally.close(Instant::now());
+    announce(Event::Closed)?;
+    pace.end(workers.len());
+    let late = timeout(GRACE, async {
+        for worker in workers {
+            worker
+                .await
+                .context("a worker of the load generator broke down")?;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    match late.await {
+        Ok(ended) => ended?,
+        Err(_) => tally.fail(format!(
+            "requests without an answer {} s after the end",
+            GRACE.as_secs()
+        )),
+    }
+    announce(Event::Done(tally.outcome()))
+}
+
+/// Sends one request and checks its response: whether a proxy pair works at all.
+pub(crate) async fn probe(protocol: Protocol, to: SocketAddr, authority: &str) -> Result<()> {
+    let plan = Plan {
+        protocol,
+        to,
+        authority: authority.to_owned(),
+        connections: 1,
+        streams: 1,
+        rate: None,
+        warmup: Duration::ZERO,
+        duration: Duration::ZERO,
+    };
+    let mut clients = connect(&plan).await?;
+    let client = clients.first_mut().context("no connection")?;
+    timeout(CONNECT, client.call())
+        .await
+        .context("no answer within 5 s")?
+}
+
+/// One worker: takes the next moment to send, sends, records. It ends with the pace, or when no connection can be had
+/// any more; both leave their mark in the tally.
+async fn work(mut client: Client, plan: Plan, pace: Pace, tally: Rc<Tally>) {
+    while let Some(due) = pace.next().await {
+        let Err(error) = client.call().await else {
+            tally.record(due, Instant::now());
+            continue;
+        };
+        tally.fail(format!("{error:#}"));
+        match connect(&plan).await.map(|clients| clients.into_iter().next()) {
+            Ok(Some(new)) => client = new,
+            Ok(None) => return,
+            Err(error) => return tally.fail(format!("{error:#}")),
+        }
+    }
+}
+
+/// What a worker sends with.
+enum Client {
+    Http1(http1::Client),
+    Grpc(grpc::Client),
+}
+
+impl Client {
+    async fn call(&mut self) -> Result<()> {
+        match self {
+            Self::Http1(client) => client.call().await,
+            Self::Grpc(client) => client.call().await,
+        }
+    }
+}
+
+/// Opens one connection, and gives a client for each request that may be in flight on it.
+async fn connect(plan: &Plan) -> Result<Vec<Client>> {
+    let stream = timeout(CONNECT, TcpStream::connect(plan.to))
+        .await
+        .with_context(|| format!("no connection to {} within 5 s", plan.to))?
+        .with_context(|| format!("cannot connect to {}", plan.to))?;
+    stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
+    let io = TokioIo::new(stream);
+    Ok(match plan.protocol {
+        Protocol::Http1 => vec![Client::Http1(http1::Client::new(io, &plan.authority).await?)],
+        Protocol::Grpc => {
+            let client = grpc::Client::new(io, &plan.authority).await?;
+            (0..plan.streams).map(|_| Client::Grpc(client.clone())).collect()
+        }
+    })
+}

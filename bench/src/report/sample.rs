@@ -1,0 +1,39 @@
+//! What a run measured, as measured.
+
+use serde::Serialize;
+
+use crate::{contender::Name, load::Outcome, measure::memory::Memory, scenario::Scenario};
+
+/// Everything a run measured.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Samples {
+    pub(crate) loads: Vec<LoadSample>,
+    pub(crate) memory: Vec<MemorySample>,
+}
+
+/// One load through one pair in one round.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LoadSample {
+    pub(crate) contender: Name,
+    pub(crate) scenario: Scenario,
+    /// From 0.
+    pub(crate) round: usize,
+    /// User and system time of both proxies per request, in µs; `None` without proxies.
+    pub(crate) cpu_us: Option<f64>,
+    /// Requests answered per second.
+    pub(crate) rps: f64,
+    /// CPUs that others than the bench used meanwhile: 0 on a quiet machine.
+    pub(crate) others: f64,
+    pub(crate) outcome: Outcome,
+}
+
+/// The memory of the heavier proxy of a pair in one round.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MemorySample {
+    pub(crate) contender: Name,
+    /// From 0.
+    pub(crate) round: usize,
+    pub(crate) idle: Memory,
+    /// The most of all loads.
+    pub(crate) loaded: Memory,
+}
