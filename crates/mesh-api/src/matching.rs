@@ -1,0 +1,209 @@
+//! Which rule takes a request: the first, in the route's order, one of whose matches holds.
+
+use http::{HeaderMap, Method};
+
+use crate::document::{HeaderMatch, StringMatch};
+use crate::identity::Identity;
+use crate::inference::Operation;
+use crate::route::{Match, Rule};
+
+/// What is known of a request when it is matched.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, without the query.
+    pub path: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The model it asks for, if it asks for one.
+    pub model: Option<&'a str>,
+    /// The version, or version label, it asks for.
+    pub version: Option<&'a str>,
+    /// What it asks of the model; none: it is not a model request.
+    pub operation: Option<Operation>,
+    /// Who sends it.
+    pub caller: Option<&'a Identity>,
+}
+
+/// The position of the rule that takes the request; none when no rule does.
+pub fn find(rules: &[Rule], request: &Request<'_>) -> Option<usize> {
+    rules.iter().position(|rule| takes(rule, request))
+}
+
+/// Whether the rule takes the request.
+pub fn takes(rule: &Rule, request: &Request<'_>) -> bool {
+    rule.matches.is_empty()
+        || rule
+            .matches
+            .iter()
+            .any(|wanted| mismatch(wanted, request).is_none())
+}
+
+/// The first field of a match that does not hold, in the words documents use; none when all hold.
+///
+/// The cheapest and most telling fields are asked first.
+pub fn mismatch(wanted: &Match, request: &Request<'_>) -> Option<&'static str> {
+    if !optional(wanted.model.as_ref(), request.model) {
+        return Some("model");
+    }
+    if !optional(wanted.version.as_ref(), request.version) {
+        return Some("version");
+    }
+    if !wanted.operations.is_empty()
+        && !request
+            .operation
+            .is_some_and(|it| wanted.operations.contains(&it))
+    {
+        return Some("operation");
+    }
+    if wanted
+        .method
+        .as_ref()
+        .is_some_and(|method| method != request.method)
+    {
+        return Some("method");
+    }
+    if !optional(wanted.path.as_ref(), Some(request.path)) {
+        return Some("path");
+    }
+    if wanted
+        .caller
+        .as_ref()
+        .is_some_and(|wanted| !request.caller.is_some_and(|caller| wanted.matches(caller)))
+    {
+        return Some("caller");
+    }
+    if !wanted
+        .headers
+        .iter()
+        .all(|(name, wanted)| header(wanted, request.headers.get(name).map(|v| v.as_bytes())))
+    {
+        return Some("headers");
+    }
+    None
+}
+
+fn optional(wanted: Option<&StringMatch>, value: Option<&str>) -> bool {
+    match (wanted, value) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(StringMatch::Exact(wanted)), Some(value)) => wanted == value,
+        (Some(StringMatch::Prefix { prefix }), Some(value)) => value.starts_with(prefix.as_str()),
+    }
+}
+
+/// Of a header that stands several times, the first counts.
+fn header(wanted: &HeaderMatch, value: Option<&[u8]>) -> bool {
+    match wanted {
+        HeaderMatch::Present { present } => *present == value.is_some(),
+        HeaderMatch::Exact(wanted) => value == Some(wanted.as_bytes()),
+        HeaderMatch::Prefix { prefix } => value.is_some_and(|value| value.starts_with(prefix.as_bytes())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Route;
+
+    fn rules(matches: serde_json::Value) -> Vec<Rule> {
+        let spec = serde_json::json!({"service": "s", "rules": [{"matches": matches, "split": {"backends": [{"name": "a", "service": "a"}]}}]});
+        Route::new(&"ml/r".parse().unwrap(), &serde_json::from_value(spec).unwrap())
+            .unwrap()
+            .rules
+    }
+
+    #[test]
+    fn every_field_is_compared() {
+        let caller = "spiffe://mesh.local/ns/ml/sa/client".parse().unwrap();
+        let headers = HeaderMap::from_iter([
+            (http::header::USER_AGENT, http::HeaderValue::from_static("curl/8")),
+            (
+                http::HeaderName::from_static("x-tier"),
+                http::HeaderValue::from_static("gold"),
+            ),
+        ]);
+        let request = Request {
+            method: &Method::POST,
+            path: "/v2/models/fraud/infer",
+            headers: &headers,
+            model: Some("fraud"),
+            version: None,
+            operation: Some(Operation::Infer),
+            caller: Some(&caller),
+        };
+        for (matches, taken) in [
+            (serde_json::json!([]), true),
+            (serde_json::json!([{}]), true),
+            (serde_json::json!([{"model": "fraud"}]), true),
+            (serde_json::json!([{"model": "fraud-2"}]), false),
+            (serde_json::json!([{"model": {"prefix": "fra"}}]), true),
+            (serde_json::json!([{"model": {"prefix": "Fra"}}]), false),
+            (serde_json::json!([{"version": "1"}]), false),
+            (serde_json::json!([{"version": {"prefix": ""}}]), false),
+            (serde_json::json!([{"operation": ["generate", "infer"]}]), true),
+            (serde_json::json!([{"operation": ["admin"]}]), false),
+            (serde_json::json!([{"method": "POST"}]), true),
+            (serde_json::json!([{"method": "GET"}]), false),
+            (serde_json::json!([{"path": "/v2/models/fraud/infer"}]), true),
+            (serde_json::json!([{"path": {"prefix": "/v2/"}}]), true),
+            (serde_json::json!([{"path": "/v2"}]), false),
+            (serde_json::json!([{"headers": {"X-Tier": "gold"}}]), true),
+            (serde_json::json!([{"headers": {"x-tier": "silver"}}]), false),
+            (
+                serde_json::json!([{"headers": {"x-tier": {"prefix": "go"}}}]),
+                true,
+            ),
+            (
+                serde_json::json!([{"headers": {"x-tier": {"present": true}}}]),
+                true,
+            ),
+            (
+                serde_json::json!([{"headers": {"x-tier": {"present": false}}}]),
+                false,
+            ),
+            (
+                serde_json::json!([{"headers": {"x-other": {"present": false}}}]),
+                true,
+            ),
+            (serde_json::json!([{"caller": "ml/client"}]), true),
+            (serde_json::json!([{"caller": "ml/*"}]), true),
+            (serde_json::json!([{"caller": "ml/other"}]), false),
+            (serde_json::json!([{"caller": "other/*"}]), false),
+            (
+                serde_json::json!([{"model": "other"}, {"model": "fraud", "method": "POST"}]),
+                true,
+            ),
+            (serde_json::json!([{"model": "fraud", "method": "GET"}]), false),
+        ] {
+            assert_eq!(
+                find(&rules(matches.clone()), &request).is_some(),
+                taken,
+                "{matches}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_caller_nobody_knows_matches_no_caller() {
+        let headers = HeaderMap::new();
+        let request = Request {
+            method: &Method::GET,
+            path: "/",
+            headers: &headers,
+            model: None,
+            version: None,
+            operation: None,
+            caller: None,
+        };
+        assert_eq!(
+            find(&rules(serde_json::json!([{"caller": "ml/*"}])), &request),
+            None
+        );
+        assert_eq!(
+            find(&rules(serde_json::json!([{"operation": ["other"]}])), &request),
+            None
+        );
+    }
+}

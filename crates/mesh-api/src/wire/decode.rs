@@ -1,0 +1,424 @@
+//! From the wire to the model: every message is checked, and what is wrong with it is said with object and field.
+//!
+//! Routes become the document they were made from and go through [`Route::new`] again: one validation for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::document::{
+    BackendSpec, BalancerKind, BeyondReadAhead, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec,
+    MtlsMode, RetriesSpec, RuleSpec, SplitBy, SplitSpec, StringMatch, TimeoutsSpec,
+};
+use crate::name::{Name, ObjectName};
+use crate::route::Route;
+use crate::snapshot::{
+    Delta, Endpoint, InboundPort, LocalPort, Mesh, ServiceHead, ServicePort, Tracing, TrafficPolicy, Version,
+    Workload,
+};
+
+use super::config as wire;
+use super::encode::balancer_word;
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {reason}")]
+pub struct WireError {
+    /// Kind and name, such as `Route ml/fraud`.
+    pub object: String,
+    /// Such as `rules[0].split`.
+    pub field: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+type Result<T> = std::result::Result<T, WireError>;
+
+/// Reads a Delta.
+///
+/// # Errors
+/// The first thing that is wrong with it; a Delta is taken as a whole or not at all.
+pub fn delta(message: wire::Delta) -> Result<Delta> {
+    let mut delta = Delta {
+        version: Version(message.version),
+        full: message.full,
+        mesh: message.mesh.map(mesh).transpose()?,
+        workload: message.workload.map(workload).transpose()?,
+        removed_services: names("removed_services", &message.removed_services)?,
+        removed_routes: names("removed_routes", &message.removed_routes)?,
+        ..Delta::default()
+    };
+    for message in message.services {
+        let (name, head) = service(message)?;
+        no_twice("Service", &name, delta.services.insert(name.clone(), head))?;
+    }
+    for message in message.endpoints {
+        let (name, list) = endpoints(message)?;
+        no_twice("Endpoints", &name, delta.endpoints.insert(name.clone(), list))?;
+    }
+    for message in message.routes {
+        let route = route(message)?;
+        let name = route.service.clone();
+        no_twice("Route", &name, delta.routes.insert(name.clone(), route))?;
+    }
+    Ok(delta)
+}
+
+fn no_twice<T>(kind: &str, name: &ObjectName, before: Option<T>) -> Result<()> {
+    match before {
+        Some(_) => Err(error(format!("{kind} {name}"), "", "stands twice in one delta")),
+        None => Ok(()),
+    }
+}
+
+fn error(object: impl Into<String>, field: impl Into<String>, reason: impl Display) -> WireError {
+    WireError {
+        object: object.into(),
+        field: field.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Reads a field of an object, saying which one when it is wrong.
+fn field<T: FromStr<Err: Display>>(object: &str, field: &str, text: &str) -> Result<T> {
+    text.parse().map_err(|why: T::Err| error(object, field, why))
+}
+
+fn names(of: &str, texts: &[String]) -> Result<Vec<ObjectName>> {
+    texts.iter().map(|text| field("Delta", of, text)).collect()
+}
+
+fn mesh(message: wire::Mesh) -> Result<Mesh> {
+    let percent = |of: &str, value: f64| {
+        if (0.0..=100.0).contains(&value) {
+            Ok(value)
+        } else {
+            Err(error("Mesh", of, format!("{value} is not 0 to 100")))
+        }
+    };
+    let read_ahead_bytes = message.read_ahead_bytes as usize;
+    if !(16 << 10..=64 << 20).contains(&read_ahead_bytes) {
+        return Err(error(
+            "Mesh",
+            "read_ahead_bytes",
+            format!("{read_ahead_bytes} is not 16384 to 67108864"),
+        ));
+    }
+    Ok(Mesh {
+        trust_domain: field("Mesh", "trust_domain", &message.trust_domain)?,
+        mtls: if message.permissive {
+            MtlsMode::Permissive
+        } else {
+            MtlsMode::Strict
+        },
+        read_ahead_bytes,
+        beyond_read_ahead: if message.refuse_beyond_read_ahead {
+            BeyondReadAhead::Refuse
+        } else {
+            BeyondReadAhead::RouteWithoutModel
+        },
+        access_log_percent: message
+            .access_log
+            .map(|log| percent("access_log.percent", log.percent))
+            .transpose()?,
+        tracing: message
+            .tracing
+            .map(|tracing| {
+                Ok(Tracing {
+                    percent: percent("tracing.percent", tracing.percent)?,
+                    endpoint: tracing.endpoint,
+                })
+            })
+            .transpose()?,
+    })
+}
+
+fn workload(message: wire::Workload) -> Result<Workload> {
+    let object = format!("Workload {}", message.name);
+    let mut sockets = BTreeSet::new();
+    let mut listen = |at: &str, text: &str| -> Result<SocketAddr> {
+        let address = socket(&object, at, text)?;
+        if !sockets.insert(address) {
+            return Err(error(&object, at, format!("{address} is listened on already")));
+        }
+        Ok(address)
+    };
+    let mut ports = Vec::with_capacity(message.ports.len());
+    for (index, port) in message.ports.iter().enumerate() {
+        let at = |name: &str| format!("ports[{index}].{name}");
+        ports.push(InboundPort {
+            name: field(&object, &at("name"), &port.name)?,
+            listen: listen(&at("listen"), &port.listen)?,
+            local: socket(&object, &at("local"), &port.local)?,
+            app_protocol: field(&object, &at("app_protocol"), &port.app_protocol)?,
+            service: optional(&port.service)
+                .map(|name| field(&object, &at("service"), name))
+                .transpose()?,
+        });
+    }
+    let proxy_listen = optional(&message.proxy_listen)
+        .map(|text| listen("proxy_listen", text))
+        .transpose()?;
+    let mut local_ports = Vec::with_capacity(message.local_ports.len());
+    for (index, port) in message.local_ports.iter().enumerate() {
+        let at = |name: &str| format!("local_ports[{index}].{name}");
+        local_ports.push(LocalPort {
+            listen: listen(&at("listen"), &port.listen)?,
+            service: field(&object, &at("service"), &port.service)?,
+            port: field(&object, &at("port"), &port.port)?,
+        });
+    }
+    Ok(Workload {
+        name: field(&object, "name", &message.name)?,
+        identity: field(&object, "identity", &message.identity)?,
+        ports,
+        proxy_listen,
+        local_ports,
+    })
+}
+
+fn optional(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn socket(object: &str, at: &str, text: &str) -> Result<SocketAddr> {
+    let address: SocketAddr = field(object, at, text)?;
+    if address.port() == 0 {
+        Err(error(object, at, "port 0 is no port"))
+    } else {
+        Ok(address)
+    }
+}
+
+fn service(message: wire::Service) -> Result<(ObjectName, ServiceHead)> {
+    let object = format!("Service {}", message.name);
+    let name: ObjectName = field(&object, "name", &message.name)?;
+    let mut ports: Vec<ServicePort> = Vec::with_capacity(message.ports.len());
+    for (index, port) in message.ports.iter().enumerate() {
+        let at = |name: &str| format!("ports[{index}].{name}");
+        let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
+        let port = ServicePort {
+            name: field(&object, &at("name"), &port.name)?,
+            port: number.ok_or_else(|| error(&object, at("port"), format!("{} is not a port", port.port)))?,
+            app_protocol: field(&object, &at("app_protocol"), &port.app_protocol)?,
+        };
+        if ports
+            .iter()
+            .any(|other| other.name == port.name || other.port == port.port)
+        {
+            return Err(error(&object, at("name"), "names or numbers an earlier port too"));
+        }
+        ports.push(port);
+    }
+    if ports.is_empty() {
+        return Err(error(&object, "ports", "there is none"));
+    }
+    let policy = message
+        .policy
+        .map(|policy| traffic_policy(&object, &policy))
+        .transpose()?
+        .unwrap_or_default();
+    Ok((
+        name,
+        ServiceHead {
+            ports,
+            hosts: message.hosts,
+            policy,
+        },
+    ))
+}
+
+fn traffic_policy(object: &str, message: &wire::TrafficPolicy) -> Result<TrafficPolicy> {
+    let kinds = [
+        BalancerKind::PeakEwma,
+        BalancerKind::LeastRequest,
+        BalancerKind::RoundRobin,
+        BalancerKind::Random,
+    ];
+    let balancer = kinds
+        .into_iter()
+        .find(|kind| balancer_word(*kind) == message.balancer);
+    if !(1..=60_000).contains(&message.connect_timeout_ms) {
+        let reason = format!("{} is not 1 to 60000", message.connect_timeout_ms);
+        return Err(error(object, "policy.connect_timeout_ms", reason));
+    }
+    Ok(TrafficPolicy {
+        balancer: balancer.ok_or_else(|| {
+            error(
+                object,
+                "policy.balancer",
+                format!("unknown algorithm {:?}", message.balancer),
+            )
+        })?,
+        connect_timeout: Duration::from_millis(message.connect_timeout_ms),
+        idle_timeout: Duration::from_millis(message.idle_timeout_ms),
+    })
+}
+
+fn endpoints(message: wire::Endpoints) -> Result<(ObjectName, Vec<Endpoint>)> {
+    let object = format!("Endpoints {}", message.service);
+    let name = field(&object, "service", &message.service)?;
+    let mut list = Vec::with_capacity(message.endpoints.len());
+    for (index, endpoint) in message.endpoints.iter().enumerate() {
+        let at = |name: &str| format!("endpoints[{index}].{name}");
+        let mut addresses = BTreeMap::new();
+        for (port, address) in &endpoint.addresses {
+            let port: Name = field(&object, &at("addresses"), port)?;
+            addresses.insert(port, socket(&object, &at("addresses"), address)?);
+        }
+        list.push(Endpoint {
+            workload: optional(&endpoint.workload)
+                .map(|text| field(&object, &at("workload"), text))
+                .transpose()?,
+            identity: optional(&endpoint.identity)
+                .map(|text| field(&object, &at("identity"), text))
+                .transpose()?,
+            addresses,
+        });
+    }
+    Ok((name, list))
+}
+
+fn route(message: wire::Route) -> Result<Route> {
+    let object = format!("Route {}", message.service);
+    let service: ObjectName = field(&object, "service", &message.service)?;
+    let name: ObjectName = field(&object, "object", &message.object)?;
+    if name.namespace != service.namespace {
+        return Err(error(
+            &object,
+            "object",
+            format!("{name} is of another namespace"),
+        ));
+    }
+    let rules = message
+        .rules
+        .into_iter()
+        .enumerate()
+        .map(|(index, message)| rule(&object, &format!("rules[{index}]"), message))
+        .collect::<Result<_>>()?;
+    let spec = ModelRouteSpec {
+        service: service.name.clone(),
+        rules,
+    };
+    Route::new(&name, &spec).map_err(|problems| {
+        let first = problems.into_iter().next();
+        let (at, reason) = first
+            .map(|problem| (problem.field, problem.reason))
+            .unwrap_or_default();
+        error(object, at.trim_start_matches("spec."), reason)
+    })
+}
+
+fn rule(object: &str, at: &str, message: wire::Rule) -> Result<RuleSpec> {
+    let split = message
+        .split
+        .ok_or_else(|| error(object, format!("{at}.split"), "missing"))?;
+    let millis = crate::duration::Duration::from_millis;
+    let attempts = u8::try_from(message.retry_attempts).map_err(|_| {
+        error(
+            object,
+            format!("{at}.retry_attempts"),
+            format!("{} is too many", message.retry_attempts),
+        )
+    })?;
+    let matches = message.matches.into_iter().enumerate();
+    Ok(RuleSpec {
+        name: Some(field(object, &format!("{at}.name"), &message.name)?),
+        matches: matches
+            .map(|(index, message)| wanted(object, &format!("{at}.matches[{index}]"), message))
+            .collect::<Result<_>>()?,
+        split: split_spec(object, &format!("{at}.split"), split)?,
+        timeouts: TimeoutsSpec {
+            first_byte: message.first_byte_timeout_ms.map(millis),
+            idle: message.idle_timeout_ms.map(millis),
+            total: message.total_timeout_ms.map(millis),
+        },
+        retries: RetriesSpec { attempts },
+    })
+}
+
+fn wanted(object: &str, at: &str, message: wire::Match) -> Result<MatchSpec> {
+    let text = |of: &str, message: Option<wire::StringMatch>| {
+        message
+            .map(|message| string_match(object, &format!("{at}.{of}"), message))
+            .transpose()
+    };
+    let mut headers = BTreeMap::new();
+    for (name, message) in message.headers {
+        let value = header_match(object, &format!("{at}.headers"), message)?;
+        headers.insert(name, value);
+    }
+    Ok(MatchSpec {
+        model: text("model", message.model)?,
+        version: text("version", message.version)?,
+        operation: message
+            .operations
+            .iter()
+            .map(|text| field(object, &format!("{at}.operations"), text))
+            .collect::<Result<_>>()?,
+        method: Some(message.method).filter(|method| !method.is_empty()),
+        path: text("path", message.path)?,
+        headers,
+        caller: Some(message.caller).filter(|caller| !caller.is_empty()),
+    })
+}
+
+/// A match that says nothing must not match everything: it is refused.
+fn string_match(object: &str, at: &str, message: wire::StringMatch) -> Result<StringMatch> {
+    match message.how {
+        Some(wire::string_match::How::Exact(text)) => Ok(StringMatch::Exact(text)),
+        Some(wire::string_match::How::Prefix(prefix)) => Ok(StringMatch::Prefix { prefix }),
+        Some(wire::string_match::How::Present(_)) => {
+            Err(error(object, at, "only headers can be asked to be present"))
+        }
+        None => Err(error(object, at, "says nothing to compare with")),
+    }
+}
+
+fn header_match(object: &str, at: &str, message: wire::StringMatch) -> Result<HeaderMatch> {
+    match message.how {
+        Some(wire::string_match::How::Exact(text)) => Ok(HeaderMatch::Exact(text)),
+        Some(wire::string_match::How::Prefix(prefix)) => Ok(HeaderMatch::Prefix { prefix }),
+        Some(wire::string_match::How::Present(present)) => Ok(HeaderMatch::Present { present }),
+        None => Err(error(object, at, "says nothing to compare with")),
+    }
+}
+
+fn split_spec(object: &str, at: &str, message: wire::Split) -> Result<SplitSpec> {
+    let by = match message.by {
+        None => None,
+        Some(wire::split::By::Header(name)) => Some(SplitBy::Header(name)),
+        Some(wire::split::By::Caller(true)) => Some(SplitBy::Caller {}),
+        Some(wire::split::By::Caller(false)) => {
+            return Err(error(object, format!("{at}.by.caller"), "is false"));
+        }
+    };
+    let mut backends = Vec::with_capacity(message.backends.len());
+    for (index, backend) in message.backends.into_iter().enumerate() {
+        let at = |name: &str| format!("{at}.backends[{index}].{name}");
+        let rewrite = ModelRewriteSpec {
+            name: Some(backend.model_name).filter(|text| !text.is_empty()),
+            version: Some(backend.model_version).filter(|text| !text.is_empty()),
+        };
+        // A bare name would be read in the route's namespace; the wire always says which.
+        if !backend.service.contains('/') {
+            return Err(error(
+                object,
+                at("service"),
+                format!("{:?} has no namespace", backend.service),
+            ));
+        }
+        backends.push(BackendSpec {
+            name: field(object, &at("name"), &backend.name)?,
+            service: backend.service,
+            port: optional(&backend.port)
+                .map(|text| field(object, &at("port"), text))
+                .transpose()?,
+            weight: backend.weight,
+            model: (rewrite != ModelRewriteSpec::default()).then_some(rewrite),
+        });
+    }
+    Ok(SplitSpec { by, backends })
+}

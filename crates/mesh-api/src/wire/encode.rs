@@ -1,0 +1,250 @@
+//! From the model to the wire. Nothing here can fail.
+
+use crate::document::{BalancerKind, BeyondReadAhead, HeaderMatch, MtlsMode, StringMatch};
+use crate::name::ObjectName;
+use crate::route::{Backend, Key, Match, Route, Rule, Split};
+use crate::snapshot::{Delta, Endpoint, Mesh, ServiceHead, ServicePort, TrafficPolicy, Workload};
+
+use super::config as wire;
+
+impl From<&Delta> for wire::Delta {
+    fn from(delta: &Delta) -> Self {
+        Self {
+            version: delta.version.0,
+            full: delta.full,
+            mesh: delta.mesh.as_ref().map(Into::into),
+            workload: delta.workload.as_ref().map(Into::into),
+            services: delta
+                .services
+                .iter()
+                .map(|(name, head)| service(name, head))
+                .collect(),
+            endpoints: delta
+                .endpoints
+                .iter()
+                .map(|(name, list)| endpoints(name, list))
+                .collect(),
+            routes: delta.routes.values().map(Into::into).collect(),
+            removed_services: delta.removed_services.iter().map(ToString::to_string).collect(),
+            removed_routes: delta.removed_routes.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&Mesh> for wire::Mesh {
+    fn from(mesh: &Mesh) -> Self {
+        Self {
+            trust_domain: mesh.trust_domain.to_string(),
+            permissive: mesh.mtls == MtlsMode::Permissive,
+            read_ahead_bytes: u32::try_from(mesh.read_ahead_bytes).unwrap_or(u32::MAX),
+            refuse_beyond_read_ahead: mesh.beyond_read_ahead == BeyondReadAhead::Refuse,
+            access_log: mesh.access_log_percent.map(|percent| wire::AccessLog { percent }),
+            tracing: mesh.tracing.as_ref().map(|tracing| wire::Tracing {
+                endpoint: tracing.endpoint.clone(),
+                percent: tracing.percent,
+            }),
+        }
+    }
+}
+
+impl From<&Workload> for wire::Workload {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            name: workload.name.to_string(),
+            identity: workload.identity.to_string(),
+            ports: workload
+                .ports
+                .iter()
+                .map(|port| wire::InboundPort {
+                    name: port.name.to_string(),
+                    listen: port.listen.to_string(),
+                    local: port.local.to_string(),
+                    app_protocol: port.app_protocol.to_string(),
+                    service: port.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+                })
+                .collect(),
+            proxy_listen: workload
+                .proxy_listen
+                .map(|listen| listen.to_string())
+                .unwrap_or_default(),
+            local_ports: workload
+                .local_ports
+                .iter()
+                .map(|local| wire::LocalPort {
+                    listen: local.listen.to_string(),
+                    service: local.service.to_string(),
+                    port: local.port.to_string(),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn service(name: &ObjectName, head: &ServiceHead) -> wire::Service {
+    wire::Service {
+        name: name.to_string(),
+        ports: head.ports.iter().map(Into::into).collect(),
+        hosts: head.hosts.clone(),
+        policy: Some((&head.policy).into()),
+    }
+}
+
+impl From<&ServicePort> for wire::ServicePort {
+    fn from(port: &ServicePort) -> Self {
+        Self {
+            name: port.name.to_string(),
+            port: port.port.into(),
+            app_protocol: port.app_protocol.to_string(),
+        }
+    }
+}
+
+impl From<&TrafficPolicy> for wire::TrafficPolicy {
+    fn from(policy: &TrafficPolicy) -> Self {
+        Self {
+            balancer: balancer_word(policy.balancer).into(),
+            connect_timeout_ms: policy.connect_timeout.as_millis() as u64,
+            idle_timeout_ms: policy.idle_timeout.as_millis() as u64,
+        }
+    }
+}
+
+pub(super) fn balancer_word(kind: BalancerKind) -> &'static str {
+    match kind {
+        BalancerKind::PeakEwma => "peak-ewma",
+        BalancerKind::LeastRequest => "least-request",
+        BalancerKind::RoundRobin => "round-robin",
+        BalancerKind::Random => "random",
+    }
+}
+
+fn endpoints(service: &ObjectName, endpoints: &[Endpoint]) -> wire::Endpoints {
+    wire::Endpoints {
+        service: service.to_string(),
+        endpoints: endpoints.iter().map(Into::into).collect(),
+    }
+}
+
+impl From<&Endpoint> for wire::Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            workload: endpoint
+                .workload
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            identity: endpoint
+                .identity
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            addresses: endpoint
+                .addresses
+                .iter()
+                .map(|(port, at)| (port.to_string(), at.to_string()))
+                .collect(),
+        }
+    }
+}
+
+impl From<&Route> for wire::Route {
+    fn from(route: &Route) -> Self {
+        Self {
+            service: route.service.to_string(),
+            object: route.object.to_string(),
+            rules: route.rules.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Rule> for wire::Rule {
+    fn from(rule: &Rule) -> Self {
+        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
+        Self {
+            name: rule.name.to_string(),
+            matches: rule.matches.iter().map(Into::into).collect(),
+            split: Some((&rule.split).into()),
+            first_byte_timeout_ms: rule.timeouts.first_byte.map(millis),
+            idle_timeout_ms: rule.timeouts.idle.map(millis),
+            total_timeout_ms: rule.timeouts.total.map(millis),
+            retry_attempts: rule.retry_attempts.into(),
+        }
+    }
+}
+
+impl From<&Match> for wire::Match {
+    fn from(wanted: &Match) -> Self {
+        let header = |wanted: &HeaderMatch| match wanted {
+            HeaderMatch::Exact(text) => wire::string_match::How::Exact(text.clone()),
+            HeaderMatch::Prefix { prefix } => wire::string_match::How::Prefix(prefix.clone()),
+            HeaderMatch::Present { present } => wire::string_match::How::Present(*present),
+        };
+        Self {
+            model: wanted.model.as_ref().map(string_match),
+            version: wanted.version.as_ref().map(string_match),
+            operations: wanted.operations.iter().map(ToString::to_string).collect(),
+            method: wanted
+                .method
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            path: wanted.path.as_ref().map(string_match),
+            headers: wanted
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        name.to_string(),
+                        wire::StringMatch {
+                            how: Some(header(value)),
+                        },
+                    )
+                })
+                .collect(),
+            caller: wanted.caller.as_ref().map_or_else(String::new, |caller| {
+                let account = caller.account.as_ref().map_or("*", |account| account.as_str());
+                format!("{}/{account}", caller.namespace)
+            }),
+        }
+    }
+}
+
+fn string_match(wanted: &StringMatch) -> wire::StringMatch {
+    let how = match wanted {
+        StringMatch::Exact(text) => wire::string_match::How::Exact(text.clone()),
+        StringMatch::Prefix { prefix } => wire::string_match::How::Prefix(prefix.clone()),
+    };
+    wire::StringMatch { how: Some(how) }
+}
+
+impl From<&Split> for wire::Split {
+    fn from(split: &Split) -> Self {
+        Self {
+            by: split.by.as_ref().map(|by| match by {
+                Key::Header(name) => wire::split::By::Header(name.to_string()),
+                Key::Caller => wire::split::By::Caller(true),
+            }),
+            backends: split.backends.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Backend> for wire::Backend {
+    fn from(backend: &Backend) -> Self {
+        let rewrite = backend.rewrite.as_ref();
+        Self {
+            name: backend.name.to_string(),
+            service: backend.service.to_string(),
+            port: backend.port.as_ref().map(ToString::to_string).unwrap_or_default(),
+            weight: backend.weight,
+            model_name: rewrite
+                .and_then(|it| it.name.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            model_version: rewrite
+                .and_then(|it| it.version.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        }
+    }
+}
