@@ -101,7 +101,6 @@ impl fmt::Display for RefusalReason {
 }
 
 /// At most 64 bytes of `text`, for a refusal's detail.
-#[allow(dead_code)]
 pub(super) fn excerpt(text: &str) -> &str {
     let end = (0..=text.len().min(64))
         .rev()
