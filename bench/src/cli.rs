@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Launch {
         #[arg(long)]
         core: usize,
+        #[arg(long, default_value = "0", allow_negative_numbers = true)]
+        nice: i8,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -67,6 +69,10 @@ pub(crate) struct RunArgs {
     /// The core of both proxies
     #[arg(long, default_value_t = 1)]
     pub(crate) proxy_core: usize,
+    /// How nice load generator, backend and proxies are to others, -20 to 19; below 0 needs root, and keeps a busy
+    /// machine out of the latencies
+    #[arg(long, default_value = "0", allow_negative_numbers = true, value_parser = value_parser!(i8).range(-20..=19))]
+    pub(crate) nice: i8,
     /// The folder that peers are installed into
     #[arg(long, env = "MESH_BENCH_CACHE", default_value = "target/bench-peers")]
     pub(crate) cache: PathBuf,
@@ -181,6 +187,7 @@ mod tests {
             &["run", "--contenders", "squid"],
             &["run", "--scenarios", "http3"],
             &["run", "--rate", "0"],
+            &["run", "--nice", "-21"],
             &["load", "--connections", "0", "127.0.0.1:1"],
             &["load", "nowhere"],
             &["launch", "--core", "1"],

@@ -31,6 +31,7 @@ use crate::{
     cli::{Cli, Command, LoadArgs, RunArgs},
     contender::{Name, Sources},
     machine::Machine,
+    process::Place,
     report::{Report, summary::Summary},
     run::Entry,
     scenario::Protocol,
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_all(&args),
         Command::Load(args) => send_load(&args),
         Command::Backend { listen } => local::block_on(backend::serve(listen, |at| say(&at))).flatten(),
-        Command::Launch { core, command } => process::launch(core, &command),
+        Command::Launch { core, nice, command } => process::launch(process::Place { core, nice }, &command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,8 +70,14 @@ fn run_all(args: &RunArgs) -> Result<()> {
         warmup: args.warmup,
         duration: args.duration,
         rate: args.rate,
-        load_core: args.load_core,
-        proxy_core: args.proxy_core,
+        load: Place {
+            core: args.load_core,
+            nice: args.nice,
+        },
+        proxies: Place {
+            core: args.proxy_core,
+            nice: args.nice,
+        },
     };
     let samples = run::run(&plan, &contenders, |what| eprintln!("{what}"))?;
     let names: Vec<Name> = contenders.iter().map(|(name, _)| *name).collect();
@@ -84,8 +91,8 @@ fn run_all(args: &RunArgs) -> Result<()> {
         rounds: plan.rounds,
         duration: plan.duration,
         rate: plan.rate,
-        load_core: plan.load_core,
-        proxy_core: plan.proxy_core,
+        load: plan.load,
+        proxies: plan.proxies,
         summary: Summary::of(&samples, &plan.scenarios, &names),
         scenarios: plan.scenarios,
         samples,

@@ -1,7 +1,7 @@
 //! Processes that the bench starts: each on its own core, each ended with the bench, however that ends.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -12,14 +12,24 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::{
-    process::{Pid, Signal, kill_process, set_parent_process_death_signal},
+    process::{Pid, Signal, kill_process, nice, set_parent_process_death_signal, setsid},
     thread::{CpuSet, sched_setaffinity},
 };
+use serde::Serialize;
 
 use crate::measure::tree;
 
 /// How long a process may take to end after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where a process runs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Place {
+    /// The core it is bound to.
+    pub(crate) core: usize,
+    /// How much nicer than the bench it is to others, -20 to 19 (nice(2)).
+    pub(crate) nice: i8,
+}
 
 /// A process that runs until this value is dropped.
 pub(crate) struct Running {
@@ -33,8 +43,7 @@ pub(crate) struct Start<'a> {
     /// What people call it.
     pub(crate) name: &'a str,
     pub(crate) program: &'a Path,
-    /// The core it is bound to.
-    pub(crate) core: usize,
+    pub(crate) place: Place,
     /// The folder its log (`NAME.log`) goes to.
     pub(crate) folder: &'a Path,
 }
@@ -63,7 +72,10 @@ impl Start<'_> {
         // The bench starts itself as launcher, which binds itself to the core and then becomes the program.
         let itself = std::env::current_exe().context("cannot find the bench's own program")?;
         let child = Command::new(itself)
-            .args(["launch", "--core", &self.core.to_string(), "--"])
+            .arg("launch")
+            .arg(format!("--core={}", self.place.core))
+            .arg(format!("--nice={}", self.place.nice))
+            .arg("--")
             .arg(self.program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -108,7 +120,7 @@ impl Running {
 
     /// The last lines of its log, indented.
     pub(crate) fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = &lines[lines.len().saturating_sub(10)..];
         tail.iter()
@@ -162,13 +174,29 @@ impl Lines {
     }
 }
 
-/// Becomes `command`, bound to `core`, and ended by the kernel when the process that started it ends.
-pub(crate) fn launch(core: usize, command: &[std::ffi::OsString]) -> Result<()> {
+/// Becomes `command`, put in its place, and ended by the kernel when the process that started it ends.
+pub(crate) fn launch(place: Place, command: &[std::ffi::OsString]) -> Result<()> {
     let (program, arguments) = command.split_first().context("launch needs a command")?;
     let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot bind to core {core}"))?;
+    cores.set(place.core);
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot bind to core {}", place.core))?;
+    if place.nice != 0 {
+        be_nice(place.nice).with_context(|| format!("cannot be as nice as {}", place.nice))?;
+    }
     set_parent_process_death_signal(Some(Signal::TERM)).context("cannot ask to end with the parent")?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
+
+/// Changes this process's priority, also where the kernel shares cores out between sessions first ("autogroup", see
+/// sched(7)): there niceness counts only within a session, so the process gets one of its own with the same niceness.
+fn be_nice(by: i8) -> Result<()> {
+    nice(by.into())?;
+    if Path::new(AUTOGROUP).exists() {
+        setsid()?;
+        fs::write(AUTOGROUP, by.to_string())?;
+    }
+    Ok(())
+}
+
+const AUTOGROUP: &str = "/proc/self/autogroup";

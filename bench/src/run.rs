@@ -9,7 +9,7 @@ use crate::{
     contender::{Contender, Ground, Name, Pair},
     load::Event,
     measure::{cpu, memory::Memory, tree},
-    process::{Lines, Running, Start},
+    process::{Lines, Place, Running, Start},
     report::sample::{LoadSample, MemorySample, Samples},
     scenario::Scenario,
     tls,
@@ -26,8 +26,10 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Requests per second of the open loops.
     pub(crate) rate: u32,
-    pub(crate) load_core: usize,
-    pub(crate) proxy_core: usize,
+    /// Where load generator and backend run.
+    pub(crate) load: Place,
+    /// Where both proxies run.
+    pub(crate) proxies: Place,
 }
 
 /// A contender ready to start, under its name.
@@ -73,7 +75,7 @@ impl<'a> Stage<'a> {
         let start = Start {
             name: "backend",
             program: &itself,
-            core: plan.load_core,
+            place: plan.load,
             folder: scratch,
         };
         let (backend_process, mut lines) = start.talking(&["backend", "--listen", "127.0.0.1:0"])?;
@@ -140,7 +142,7 @@ impl<'a> Stage<'a> {
             backend: self.backend,
             tls: self.scratch,
             folder: &folder,
-            core: self.plan.proxy_core,
+            place: self.plan.proxies,
         };
         let mut pair = contender.start(&ground)?;
         pair.wait()?;
@@ -205,7 +207,7 @@ impl<'a> Stage<'a> {
         Start {
             name: "load",
             program: &itself,
-            core: self.plan.load_core,
+            place: self.plan.load,
             folder: self.scratch,
         }
         .talking(&arguments)

@@ -53,7 +53,7 @@ impl Envoy {
         Start {
             name,
             program: &self.program,
-            core: ground.core,
+            place: ground.place,
             folder: ground.folder,
         }
         .quiet(&[

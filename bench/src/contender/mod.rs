@@ -16,7 +16,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::{load, local::block_on, process::Running, scenario::Protocol};
+use crate::{
+    load,
+    local::block_on,
+    process::{Place, Running},
+    scenario::Protocol,
+};
 
 /// How long a pair may take until it answers.
 const READY: Duration = Duration::from_secs(30);
@@ -72,8 +77,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) tls: &'a Path,
     /// An empty folder for configuration and logs.
     pub(crate) folder: &'a Path,
-    /// The core that both proxies share.
-    pub(crate) core: usize,
+    /// Where both proxies run.
+    pub(crate) place: Place,
 }
 
 /// A running pair.

@@ -47,7 +47,7 @@ impl Nginx {
         Start {
             name,
             program: &self.program,
-            core: ground.core,
+            place: ground.place,
             folder: ground.folder,
         }
         .quiet(&["-p", &prefix, "-c", &path, "-e", "stderr"])

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use self::{sample::Samples, summary::Summary, table::Style};
-use crate::{contender::Name, machine::Machine, scenario::Scenario};
+use crate::{contender::Name, machine::Machine, process::Place, scenario::Scenario};
 
 /// How the report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,8 +37,10 @@ pub(crate) struct Report {
     pub(crate) duration: Duration,
     /// Requests per second of the open loops.
     pub(crate) rate: u32,
-    pub(crate) load_core: usize,
-    pub(crate) proxy_core: usize,
+    /// Where load generator and backend ran.
+    pub(crate) load: Place,
+    /// Where both proxies ran.
+    pub(crate) proxies: Place,
     pub(crate) summary: Summary,
     pub(crate) samples: Samples,
 }
@@ -73,8 +75,8 @@ mod tests {
             rounds: 3,
             duration: Duration::from_secs(5),
             rate: 2_000,
-            load_core: 0,
-            proxy_core: 1,
+            load: Place { core: 0, nice: 0 },
+            proxies: Place { core: 1, nice: 0 },
             summary: Summary::of(&samples, &scenarios, &[Name::Direct]),
             scenarios,
             samples,

@@ -51,7 +51,7 @@ fn preamble(report: &Report, style: Style) -> String {
         format!(
             "{} × {:?} each; median (smallest – largest); ratios within each round; one worker per proxy; load and \
              backend on core {}, both proxies on core {}",
-            report.rounds, report.duration, report.load_core, report.proxy_core
+            report.rounds, report.duration, report.load.core, report.proxies.core
         ),
     ];
     lines.extend(
