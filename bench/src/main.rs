@@ -6,6 +6,7 @@ mod backend;
 mod cli;
 mod contender;
 mod install;
+mod interrupt;
 mod isolate;
 mod load;
 mod local;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     contender::{Contender, Ground, Name, Pair},
+    interrupt,
     load::Event,
     measure::{cpu, memory::Memory, tree},
     process::{Lines, Place, Running, Start},
@@ -38,6 +39,7 @@ pub(crate) type Entry = (Name, Box<dyn Contender>);
 /// Runs all rounds. `progress` is told what happens, for people.
 pub(crate) fn run(plan: &Plan, contenders: &[Entry], mut progress: impl FnMut(&str)) -> Result<Samples> {
     let scratch = tempfile::tempdir().context("cannot make a scratch folder")?;
+    interrupt::remove_on_end(scratch.path().to_owned())?;
     let mut stage = Stage::set(plan, scratch.path())?;
     let mut samples = Samples::default();
     for round in 0..plan.rounds {
