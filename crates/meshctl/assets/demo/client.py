@@ -166,7 +166,7 @@ def main():
             parts = (flow, make, given[name], given[f"{name}_rate"], counts, stop)
             threading.Thread(target=run, args=parts, daemon=True).start()
     second = 0
-    while not stop.wait(1.0) and second != given["seconds"]:
+    while second != given["seconds"] and not stop.wait(1.0):
         second += 1
         print(json.dumps({"second": second, "flows": counts.take_second()}), flush=True)
     with counts.lock:
