@@ -7,14 +7,13 @@ use http::{HeaderMap, header};
 
 use super::{
     encoding::{Coding, Inflate, Inflated},
+    layout::Layout,
     operation::Operation,
     path::origin_form,
     protobuf::{MessageScanner, Named},
     refusal::{Refusal, RefusalReason},
     request::{MessagePlace, MessageStyle, ModelRequest, Place, Unreadable},
 };
-
-pub(super) use super::protobuf::Layout;
 
 /// What a gRPC method asks, and where its messages name the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,7 @@ mod encoding;
 mod grpc;
 mod json;
 mod kserve;
+mod layout;
 mod mlflow;
 mod multipart;
 mod name;
@@ -41,8 +42,10 @@ mod protobuf;
 mod protocol;
 mod refusal;
 mod request;
+pub mod rewrite;
 mod tensorflow;
 mod unescape;
+mod varint;
 
 use http::{HeaderMap, Method};
 

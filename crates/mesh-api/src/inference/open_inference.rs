@@ -7,7 +7,8 @@
 use http::HeaderMap;
 
 use super::{
-    grpc::{GrpcCall, Layout},
+    grpc::GrpcCall,
+    layout::Layout,
     name::{ModelName, ModelVersion},
     operation::Operation,
     path::{Path, decoded, is, name},

@@ -195,6 +195,9 @@ fn models_path(path: &Path<'_>, id: &[&str], method: &Method) -> Result<OpenAiPa
     let ([first, ..], [.., last]) = (id, id) else {
         return Ok(OpenAiPath::Known(ModelRequest::unnamed(operation)));
     };
+    if path.ends_with_slash() {
+        return Err(path.ambiguous("ends with a slash, which may be a part of the name"));
+    }
     let at = path.range_of(first).start..path.range_of(last).end;
     Ok(OpenAiPath::Known(ModelRequest {
         model: Some(name(path.text(&at))?),

@@ -63,6 +63,11 @@ impl<'a> Path<'a> {
         segments
     }
 
+    /// Whether a slash stands behind the last segment.
+    pub(super) fn ends_with_slash(&self) -> bool {
+        self.path.len() > 1 && self.path.ends_with('/')
+    }
+
     /// The query, without its `?`.
     pub(super) const fn query(&self) -> Option<&'a str> {
         self.query

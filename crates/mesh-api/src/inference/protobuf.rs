@@ -7,77 +7,13 @@
 
 use super::{
     capture::Capture,
+    layout::{Interest, Layout, Shape, Text},
     name::{ModelName, ModelVersion},
     open_inference::text_version,
     refusal::{Refusal, RefusalReason},
     request::{LengthPlace, SpecPlace},
+    varint::Varint,
 };
-
-/// Which fields of a message are of interest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// None: the message names no model.
-    Unnamed,
-    /// `model_spec` = 1 (TensorFlow Serving).
-    Spec,
-    /// `tasks` = 1, each with `model_spec` = 1 (TensorFlow Serving's `MultiInference`).
-    Tasks,
-    /// Name = 1, version = 2, both strings (Open Inference).
-    Strings,
-    /// Name = 1 (KServe) or name = 2 (Triton, where 1 is the repository): loading and unloading a model.
-    Repository,
-}
-
-/// A message whose fields are known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Root(Layout),
-    Task,
-    Spec,
-    Int64,
-}
-
-/// What to do with a field.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Interest {
-    None,
-    Enter(Shape),
-    Capture(Text),
-    Number,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Text {
-    Name,
-    Version,
-    Label,
-}
-
-impl Shape {
-    const fn interest(self, number: u32) -> Interest {
-        match (self, number) {
-            (Self::Root(Layout::Spec) | Self::Task, 1) => Interest::Enter(Self::Spec),
-            (Self::Root(Layout::Tasks), 1) => Interest::Enter(Self::Task),
-            (Self::Root(Layout::Strings | Layout::Repository) | Self::Spec, 1)
-            | (Self::Root(Layout::Repository), 2) => Interest::Capture(Text::Name),
-            (Self::Root(Layout::Strings), 2) => Interest::Capture(Text::Version),
-            (Self::Spec, 2) => Interest::Enter(Self::Int64),
-            (Self::Spec, 4) => Interest::Capture(Text::Label),
-            (Self::Int64, 1) => Interest::Number,
-            _ => Interest::None,
-        }
-    }
-
-    /// The highest field number of interest.
-    const fn last(self) -> u32 {
-        match self {
-            Self::Root(Layout::Unnamed) => 0,
-            Self::Root(Layout::Spec | Layout::Tasks) | Self::Task | Self::Int64 => 1,
-            Self::Root(Layout::Strings | Layout::Repository) => 2,
-            Self::Spec => 4,
-        }
-    }
-}
 
 /// An open message.
 #[derive(Clone)]
@@ -104,26 +40,6 @@ enum Token {
     Skip(u64),
     /// So many bytes of a text.
     Text(Text, u32, u64),
-}
-
-/// A varint that is being read.
-#[derive(Clone, Copy, Default)]
-struct Varint {
-    value: u64,
-    bytes: u8,
-}
-
-impl Varint {
-    /// Adds a byte; gives the value with the last one. At most `limit` bytes, and 64 bits.
-    fn push(&mut self, byte: u8, limit: u8) -> Result<Option<u64>, Refusal> {
-        let bits = u64::from(byte & 0x7f);
-        if self.bytes == limit || (self.bytes == 9 && bits > 1) {
-            return Err(malformed("a protobuf varint is too long"));
-        }
-        self.value |= bits << (7 * u32::from(self.bytes));
-        self.bytes += 1;
-        Ok((byte < 0x80).then_some(self.value))
-    }
 }
 
 /// What a message names.

@@ -263,6 +263,8 @@ fn openai_paths() {
             ("POST /v1/chat%2Fcompletions", "ambiguous-path"),
             ("POST /x/../v1/chat/completions", "ambiguous-path"),
             ("GET /v1/models/%61", "ambiguous-path"),
+            ("GET /v1/models/a/", "ambiguous-path"),
+            ("GET /v1/models/", "metadata"),
         ],
     );
 }
