@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The sidecar: routes, secures and records model requests.
+
+pub mod observe;
+pub mod tls;
