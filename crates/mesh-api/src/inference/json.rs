@@ -288,7 +288,9 @@ impl JsonScanner {
     fn nested(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let mut read = 0;
         let mut depth = self.depth;
-        while let Some(&byte) = bytes.get(read) {
+        loop {
+            read += boring(&bytes[read..]);
+            let Some(&byte) = bytes.get(read) else { break };
             read += 1;
             match class(byte) {
                 Class::Scalar | Class::Between => {}
@@ -352,6 +354,28 @@ const CLASSES: [Class; 256] = {
         byte += 1;
     }
     classes
+};
+
+/// How many bytes at the start, eight at a time, are of numbers, literals and between them.
+#[inline]
+fn boring(bytes: &[u8]) -> usize {
+    let (eights, _) = bytes.as_chunks::<8>();
+    let is_boring = |eight: &&[u8; 8]| {
+        eight
+            .iter()
+            .fold(true, |all, &byte| all & BORING[usize::from(byte)])
+    };
+    8 * eights.iter().take_while(is_boring).count()
+}
+
+const BORING: [bool; 256] = {
+    let mut boring = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        boring[byte] = matches!(CLASSES[byte], Class::Scalar | Class::Between);
+        byte += 1;
+    }
+    boring
 };
 
 #[inline]

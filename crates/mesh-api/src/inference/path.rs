@@ -168,9 +168,12 @@ pub(super) fn origin_form(target: &str) -> Result<&str, Refusal> {
     }
 }
 
-/// Looks at every byte of a path once.
+/// Looks at every byte of a path.
 fn check(path: &str) -> Result<Escapes, Refusal> {
     let bytes = path.as_bytes();
+    if is_plain(bytes) {
+        return Ok(Escapes::default());
+    }
     let mut escapes = Escapes::default();
     let mut at = 0;
     let mut segment = Segment::default();
@@ -210,6 +213,27 @@ fn check(path: &str) -> Result<Escapes, Refusal> {
     }
     Ok(escapes)
 }
+
+/// Whether a path is like nearly all of them: unreserved characters and colons, and no segment that is empty or begins
+/// with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let plain = PLAIN[usize::from(byte)] && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        plain
+    })
+}
+
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' | b':');
+        byte += 1;
+    }
+    plain
+};
 
 /// What is known of the segment being read.
 #[derive(Default)]
@@ -297,6 +321,24 @@ mod tests {
             "mailto:x",
         ] {
             assert_eq!(reason(odd), Some(RefusalReason::AmbiguousPath), "{odd}");
+        }
+    }
+
+    #[test]
+    fn plain_paths_need_no_second_look() {
+        assert!(is_plain(b"/v1/models/half_plus-two~/versions/3.1:predict/"));
+        for other in [
+            &b"/a//b"[..],
+            b"/.",
+            b"/..",
+            b"/a/./b",
+            b"/.well-known",
+            b"/a%20",
+            b"/a;",
+            b"/a b",
+            b"/\xff",
+        ] {
+            assert!(!is_plain(other));
         }
     }
 

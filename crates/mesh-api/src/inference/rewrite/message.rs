@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{CannotRewrite, Change, Splice};
 use crate::inference::{
     name::{ModelName, ModelVersion},
+    open_inference::text_version,
     request::{LengthPlace, MessagePlace, MessageStyle, SpecPlace},
 };
 
@@ -79,7 +80,10 @@ fn fields(
 fn version_field(style: MessageStyle, version: &ModelVersion) -> Result<Vec<u8>, CannotRewrite> {
     match (style, version) {
         (MessageStyle::NameOnly, _) => Err(CannotRewrite::NoVersions),
-        (MessageStyle::Strings, ModelVersion::Exact(_)) => Ok(text_field(2, version.as_str())),
+        (MessageStyle::Strings, ModelVersion::Exact(_)) => {
+            text_version(version.as_str().as_bytes()).map_err(|_| CannotRewrite::NotThere)?;
+            Ok(text_field(2, version.as_str()))
+        }
         (MessageStyle::Strings, ModelVersion::Label(_)) => Err(CannotRewrite::NoLabels),
         (MessageStyle::Spec, ModelVersion::Label(_)) => Ok(text_field(4, version.as_str())),
         (MessageStyle::Spec, ModelVersion::Exact(_)) => {

@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{CannotRewrite, Change};
 use crate::inference::{
     name::ModelVersion,
+    open_inference::text_version,
     path::{Path, decoded},
     request::{PathPlace, PathStyle},
 };
@@ -72,7 +73,10 @@ fn version_segments(version: &ModelVersion, style: PathStyle) -> Result<String, 
     let encoded = utf8_percent_encode(text, set(style));
     match (style, version) {
         (PathStyle::NameOnly | PathStyle::Rest, _) => Err(CannotRewrite::NoVersions),
-        (PathStyle::OpenInference, ModelVersion::Exact(_)) => Ok(format!("/versions/{encoded}")),
+        (PathStyle::OpenInference, ModelVersion::Exact(_)) => {
+            text_version(text.as_bytes()).map_err(|_| CannotRewrite::NotThere)?;
+            Ok(format!("/versions/{encoded}"))
+        }
         (PathStyle::OpenInference, ModelVersion::Label(_)) => Err(CannotRewrite::NoLabels),
         (PathStyle::TensorFlow | PathStyle::KServe, ModelVersion::Exact(_)) => match text.parse::<i64>() {
             Ok(number @ 0..) => Ok(format!("/versions/{number}")),

@@ -249,6 +249,15 @@ fn paths() {
             Some("label:x"),
             Err(CannotRewrite::NoLabels),
         ),
+        // Servers read such a number differently.
+        (
+            OpenInference,
+            "POST",
+            "/v2/models/a/infer",
+            None,
+            Some("007"),
+            Err(CannotRewrite::NotThere),
+        ),
         (
             OpenInference,
             "POST",
