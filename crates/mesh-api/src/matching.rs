@@ -1,6 +1,6 @@
 //! Which rule takes a request: the first, in the route's order, one of whose matches holds.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::document::{HeaderMatch, StringMatch};
 use crate::identity::Identity;
@@ -77,7 +77,7 @@ pub fn mismatch(wanted: &Match, request: &Request<'_>) -> Option<&'static str> {
     if !wanted
         .headers
         .iter()
-        .all(|(name, wanted)| header(wanted, request.headers.get(name).map(|v| v.as_bytes())))
+        .all(|(name, wanted)| header(wanted, request.headers.get(name).map(HeaderValue::as_bytes)))
     {
         return Some("headers");
     }

@@ -286,7 +286,7 @@ impl Match {
         for (name, value) in &spec.headers {
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(parsed) if !headers.iter().any(|(other, _)| *other == parsed) => {
-                    headers.push((parsed, value.clone()))
+                    headers.push((parsed, value.clone()));
                 }
                 Ok(_) => problems.push(Problem::new(
                     format!("{at}.headers"),

@@ -45,31 +45,40 @@ pub fn delta(message: wire::Delta) -> Result<Delta> {
         version: Version(message.version),
         full: message.full,
         mesh: message.mesh.map(mesh).transpose()?,
-        workload: message.workload.map(workload).transpose()?,
+        workload: message.workload.as_ref().map(workload).transpose()?,
         removed_services: names("removed_services", &message.removed_services)?,
         removed_routes: names("removed_routes", &message.removed_routes)?,
         ..Delta::default()
     };
     for message in message.services {
         let (name, head) = service(message)?;
-        no_twice("Service", &name, delta.services.insert(name.clone(), head))?;
+        no_twice(
+            "Service",
+            &name,
+            delta.services.insert(name.clone(), head).is_some(),
+        )?;
     }
     for message in message.endpoints {
-        let (name, list) = endpoints(message)?;
-        no_twice("Endpoints", &name, delta.endpoints.insert(name.clone(), list))?;
+        let (name, list) = endpoints(&message)?;
+        no_twice(
+            "Endpoints",
+            &name,
+            delta.endpoints.insert(name.clone(), list).is_some(),
+        )?;
     }
     for message in message.routes {
         let route = route(message)?;
         let name = route.service.clone();
-        no_twice("Route", &name, delta.routes.insert(name.clone(), route))?;
+        no_twice("Route", &name, delta.routes.insert(name.clone(), route).is_some())?;
     }
     Ok(delta)
 }
 
-fn no_twice<T>(kind: &str, name: &ObjectName, before: Option<T>) -> Result<()> {
-    match before {
-        Some(_) => Err(error(format!("{kind} {name}"), "", "stands twice in one delta")),
-        None => Ok(()),
+fn no_twice(kind: &str, name: &ObjectName, twice: bool) -> Result<()> {
+    if twice {
+        Err(error(format!("{kind} {name}"), "", "stands twice in one delta"))
+    } else {
+        Ok(())
     }
 }
 
@@ -135,7 +144,7 @@ fn mesh(message: wire::Mesh) -> Result<Mesh> {
     })
 }
 
-fn workload(message: wire::Workload) -> Result<Workload> {
+fn workload(message: &wire::Workload) -> Result<Workload> {
     let object = format!("Workload {}", message.name);
     let mut sockets = BTreeSet::new();
     let mut listen = |at: &str, text: &str| -> Result<SocketAddr> {
@@ -257,7 +266,7 @@ fn traffic_policy(object: &str, message: &wire::TrafficPolicy) -> Result<Traffic
     })
 }
 
-fn endpoints(message: wire::Endpoints) -> Result<(ObjectName, Vec<Endpoint>)> {
+fn endpoints(message: &wire::Endpoints) -> Result<(ObjectName, Vec<Endpoint>)> {
     let object = format!("Endpoints {}", message.service);
     let name = field(&object, "service", &message.service)?;
     let mut list = Vec::with_capacity(message.endpoints.len());

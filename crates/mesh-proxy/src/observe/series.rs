@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use dashmap::DashMap;
 use hashbrown::{Equivalent, HashMap};
 use mesh_api::identity::Identity;
-use mesh_api::inference::Operation;
+use mesh_api::inference::{ModelName, ModelRequest, ModelVersion, Operation};
 
 use super::Direction;
 use super::code::Code;
@@ -52,6 +52,21 @@ pub struct SeriesKeyRef<'a> {
 }
 
 impl<'a> SeriesKeyRef<'a> {
+    /// The same path, for what a request asks of a model.
+    #[must_use]
+    pub fn asks(self, request: Option<&'a ModelRequest>) -> Self {
+        Self {
+            model: request
+                .and_then(|it| it.model.as_ref())
+                .map_or("", ModelName::as_str),
+            version: request
+                .and_then(|it| it.version.as_ref())
+                .map_or("", ModelVersion::as_str),
+            operation: request.map(|it| it.operation),
+            ..self
+        }
+    }
+
     /// Of requests about which nothing is known yet.
     pub const fn unrouted(direction: Direction) -> Self {
         Self {

@@ -1,0 +1,12 @@
+//! The bodies that pass through: never copied, counted on the way, and closing what they hold when they end.
+
+mod request;
+mod response;
+
+pub(crate) use request::refused;
+pub use request::{RequestBody, Source};
+pub(crate) use response::grpc_status;
+pub use response::{InFlight, ResponseBody, Upstream};
+
+/// What a body may fail with.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

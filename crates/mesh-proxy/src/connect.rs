@@ -1,0 +1,81 @@
+//! A new connection to an endpoint: TCP, and TLS in which the endpoint proves to be who it must be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::error::{Failure, Reason};
+use crate::io::Io;
+use crate::shared::Shared;
+use crate::table::Endpoint;
+use crate::tls::Alpn;
+
+/// Connects within the time given.
+///
+/// # Errors
+/// When the endpoint can't be reached, is not who it must be, or this proxy has no certificate to show. In none of
+/// these cases has a server seen a request.
+pub async fn connect(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    alpn: Alpn,
+    within: Duration,
+) -> Result<Io, Failure> {
+    match tokio::time::timeout(within, connect_and_prove(shared, endpoint, alpn)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let detail = format!("connecting to {} took longer than {within:?}", endpoint.address);
+            Err(Failure::new(Reason::ConnectFailed, detail))
+        }
+    }
+}
+
+async fn connect_and_prove(shared: &Shared, endpoint: &Endpoint, alpn: Alpn) -> Result<Io, Failure> {
+    let address = endpoint.address;
+    // Who it must be is asked before anything is sent: without credentials there is no connection at all.
+    let tls = match &endpoint.identity {
+        None => None,
+        Some(expected) => {
+            let credentials = shared.credentials.load_full().ok_or_else(|| {
+                Failure::new(
+                    Reason::NoCredentials,
+                    "this proxy has no certificate yet: is the control plane reachable?",
+                )
+            })?;
+            Some((credentials.client_config(expected, alpn), expected))
+        }
+    };
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| Failure::new(Reason::ConnectFailed, format!("connecting to {address}: {error}")))?;
+    // Requests are small and answers are waited for. A socket that can't is a socket that closes: reads will tell.
+    let _ = stream.set_nodelay(true);
+    let Some((config, expected)) = tls else {
+        return Ok(Io::Plain(stream));
+    };
+    let name = ServerName::IpAddress(address.ip().into());
+    let stream = TlsConnector::from(Arc::clone(&config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| {
+            let detail = format!("the endpoint {address} did not prove to be {expected}: {error}");
+            Failure::new(
+                if is_tls(&error) {
+                    Reason::PeerRefused
+                } else {
+                    Reason::ConnectFailed
+                },
+                detail,
+            )
+        })?;
+    Ok(Io::Tls(Box::new(stream.into())))
+}
+
+fn is_tls(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}

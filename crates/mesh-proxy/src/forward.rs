@@ -1,0 +1,320 @@
+//! Sends a request to an endpoint of a set, to another one where none has seen it, and brings the response back.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use mesh_api::route::Timeouts;
+use tokio::time::Instant;
+
+use crate::balance;
+use crate::body::{InFlight, RequestBody, ResponseBody, Source, Upstream, grpc_status};
+use crate::error::{Failure, MESH_ERROR, Reason};
+use crate::headers;
+use crate::observe::{Record, SeriesKeyRef};
+use crate::table::{Endpoint, EndpointId, EndpointSet};
+use crate::worker::{self, Worker};
+
+/// How long nothing may move where no rule says: long enough for any generation, short enough that a peer that
+/// vanished without a word does not hold a stream for ever.
+const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
+/// How many connections that turn out to be closed are passed over before one is made anew.
+const STALE_CONNECTIONS: usize = 3;
+
+/// How a request is to be sent.
+pub struct Plan<'a> {
+    /// To one of these.
+    pub set: &'a Arc<EndpointSet>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How often it is tried again when no server has seen it.
+    pub retries: u8,
+    /// The object that caused an answer of the mesh's own.
+    pub object: &'a Arc<str>,
+    /// Where it is counted, but for the model if only its body names it.
+    pub labels: SeriesKeyRef<'a>,
+}
+
+/// A request on its way.
+pub struct Outgoing {
+    /// Its head, as it is to be sent.
+    pub head: Parts,
+    /// Its body.
+    pub source: Rc<RefCell<Source>>,
+    /// Whether it is a gRPC call.
+    pub grpc: bool,
+    /// When the client gives up, if it said so.
+    pub deadline: Option<Instant>,
+}
+
+/// By when what must have happened.
+#[derive(Clone, Copy)]
+struct Limits {
+    first_byte: Option<Instant>,
+    total: Option<(Instant, Reason)>,
+    idle: Duration,
+}
+
+impl Limits {
+    fn new(timeouts: &Timeouts, deadline: Option<Instant>, now: Instant) -> Self {
+        let total = timeouts.total.map(|total| (now + total, Reason::TotalTimeout));
+        let deadline = deadline.map(|deadline| (deadline, Reason::DeadlineExceeded));
+        Self {
+            first_byte: timeouts.first_byte.map(|within| now + within),
+            total: total.into_iter().chain(deadline).min_by_key(|(at, _)| *at),
+            idle: timeouts.idle.unwrap_or(DEFAULT_IDLE),
+        }
+    }
+}
+
+/// Sends the request and returns the response's head; its body streams. `record` goes with the response; on failure
+/// the caller still has it.
+///
+/// # Errors
+/// When there is no response to bring back. Whatever a server may have seen was sent once.
+pub async fn forward(
+    worker: &Worker,
+    plan: &Plan<'_>,
+    mut outgoing: Outgoing,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let limits = Limits::new(&plan.timeouts, outgoing.deadline, Instant::now());
+    let mut tried: Vec<EndpointId> = Vec::new();
+    let mut last: Option<Failure> = None;
+    loop {
+        let picked = balance::pick(
+            &plan.set.endpoints,
+            plan.set.balancer(),
+            &tried,
+            worker::now(),
+            worker.turn(),
+            || worker.random(),
+        );
+        let Some(endpoint) = picked else {
+            return Err(last.unwrap_or_else(|| no_endpoints(plan)));
+        };
+        if let Some(record) = record {
+            record.endpoint(endpoint.address);
+        }
+        let again = tried.len() < usize::from(plan.retries);
+        let failure = match attempt(worker, plan, &mut outgoing, endpoint, limits, again, record).await {
+            Ok(response) => return Ok(response),
+            Err(failure) => failure.of(plan.object),
+        };
+        if failure.reason.blames_endpoint() {
+            endpoint.load.failed(worker::now());
+        }
+        if !again || !failure.reason.unseen() || !outgoing.source.borrow().replayable() {
+            return Err(failure);
+        }
+        tried.push(endpoint.id);
+        if let Some(record) = record {
+            record.retried();
+        }
+        last = Some(failure);
+    }
+}
+
+fn no_endpoints(plan: &Plan<'_>) -> Failure {
+    let detail = format!("service {} has no endpoints", plan.set.service);
+    Failure::new(Reason::NoEndpoints, detail).of(plan.object)
+}
+
+/// One attempt at one endpoint. `again`: the head must be left for another one.
+async fn attempt(
+    worker: &Worker,
+    plan: &Plan<'_>,
+    outgoing: &mut Outgoing,
+    endpoint: &Arc<Endpoint>,
+    limits: Limits,
+    again: bool,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let in_flight = InFlight::begin(endpoint);
+    let started = Instant::now();
+    let http2 = outgoing.head.version == Version::HTTP_2;
+    let mut stale = 0;
+    let (lease, response) = loop {
+        let leasing = worker.pools.lease(&worker.shared, plan.set, endpoint, http2);
+        let mut lease = in_time(leasing, limits, &outgoing.source).await??;
+        let body = RequestBody::attempt(&outgoing.source);
+        let request = request(&mut outgoing.head, body, again, outgoing.deadline);
+        let mut error = match in_time(lease.send(request), limits, &outgoing.source).await? {
+            Ok(response) => break (lease, response),
+            Err(error) => error,
+        };
+        let failure = sent(&error, &outgoing.source.borrow(), endpoint);
+        match error.take_message() {
+            // The connection closed while it lay in the pool: nothing of the request left this process.
+            Some(unsent) if stale < STALE_CONNECTIONS => {
+                outgoing.head.headers = unsent.into_parts().0.headers;
+                stale += 1;
+            }
+            _ => return Err(failure),
+        }
+    };
+    endpoint.load.answered(worker::now(), started.elapsed());
+    let response = answered(response, endpoint)?;
+    let (mut head, body) = response.into_parts();
+    headers::strip_hop_response(&mut head.headers, head.version);
+    outgoing.source.borrow_mut().forget();
+    let Some(mut record) = record.take() else {
+        return Err(Failure::new(Reason::Reset, "the request was answered already"));
+    };
+    if let Some(model) = outgoing
+        .source
+        .borrow()
+        .found()
+        .filter(|_| plan.labels.model.is_empty())
+    {
+        record.route(plan.labels.asks(Some(model)));
+    }
+    record.first_byte();
+    record.status(head.status);
+    if let Some(status) = grpc_status(&head.headers) {
+        record.grpc_status(status);
+    }
+    if let Some(reason) = head
+        .headers
+        .get(MESH_ERROR)
+        .and_then(|word| Reason::of_word(word.as_bytes()))
+    {
+        record.fail(reason.as_str(), None);
+    }
+    let upstream = Upstream {
+        body,
+        record,
+        source: Rc::clone(&outgoing.source),
+        lease: Some(lease),
+        in_flight,
+        grpc: outgoing.grpc && http2,
+        idle: limits.idle,
+        deadline: limits.total.map(|(at, _)| at),
+        timer: None,
+        last_moved: Instant::now(),
+        ended: false,
+    };
+    Ok(Response::from_parts(
+        head,
+        ResponseBody::Upstream(upstream.begun()),
+    ))
+}
+
+/// The request for one attempt; the head is taken or, when it may be needed again, copied.
+fn request(
+    head: &mut Parts,
+    body: RequestBody,
+    keep: bool,
+    deadline: Option<Instant>,
+) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.version_mut() = head.version;
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = if keep {
+        head.headers.clone()
+    } else {
+        std::mem::take(&mut head.headers)
+    };
+    if let Some(deadline) = deadline {
+        headers::set_grpc_timeout(
+            request.headers_mut(),
+            deadline.saturating_duration_since(Instant::now()),
+        );
+    }
+    request
+}
+
+/// Waits, but no longer than the limits allow.
+async fn in_time<T>(
+    waiting: impl Future<Output = T>,
+    limits: Limits,
+    source: &RefCell<Source>,
+) -> Result<T, Failure> {
+    let mut waiting = pin!(waiting);
+    loop {
+        let idle = source.borrow().last_moved() + limits.idle;
+        let at = [limits.first_byte, limits.total.map(|(at, _)| at)]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min);
+        if let Ok(done) = tokio::time::timeout_at(at, waiting.as_mut()).await {
+            return Ok(done);
+        }
+        let now = Instant::now();
+        if let Some((at, reason)) = limits.total
+            && now >= at
+        {
+            return Err(Failure::new(reason, "the request was not answered in time"));
+        }
+        if limits.first_byte.is_some_and(|at| now >= at) {
+            return Err(Failure::new(
+                Reason::FirstByteTimeout,
+                "the response did not begin in time",
+            ));
+        }
+        if now >= source.borrow().last_moved() + limits.idle {
+            return Err(Failure::new(Reason::IdleTimeout, "no byte moved for too long"));
+        }
+    }
+}
+
+/// What a request that failed while it was sent has come to.
+fn sent(error: &TrySendError<Request<RequestBody>>, source: &Source, endpoint: &Endpoint) -> Failure {
+    if let Some(failure) = source.failure() {
+        return failure.clone();
+    }
+    let address = endpoint.address;
+    if error.message().is_some() || refused_stream(error.error()) {
+        return Failure::new(
+            Reason::StreamRefused,
+            format!("{address} took no request: {}", error.error()),
+        );
+    }
+    Failure::new(
+        Reason::Reset,
+        format!("{address} went away before it answered: {}", error.error()),
+    )
+}
+
+/// Whether the server says that it did nothing with the stream: RFC 9113, §8.7 (`REFUSED_STREAM`, or a GOAWAY with a
+/// lower last stream; h2 fails just the streams above it with the GOAWAY).
+fn refused_stream(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// What the endpoint's sidecar says about its workload; from others, nothing is believed.
+fn answered(mut response: Response<Incoming>, endpoint: &Endpoint) -> Result<Response<Incoming>, Failure> {
+    let Some(word) = response.headers().get(MESH_ERROR) else {
+        return Ok(response);
+    };
+    if endpoint.identity.is_none() {
+        response.headers_mut().remove(MESH_ERROR);
+        return Ok(response);
+    }
+    match Reason::of_word(word.as_bytes()) {
+        Some(Reason::LocalUnreachable) => {
+            let detail = format!("the workload behind {} can't be reached", endpoint.address);
+            Err(Failure::new(Reason::LocalUnreachable, detail))
+        }
+        Some(reason) if reason.blames_endpoint() => {
+            endpoint.load.failed(worker::now());
+            Ok(response)
+        }
+        _ => Ok(response),
+    }
+}

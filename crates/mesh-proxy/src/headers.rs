@@ -1,0 +1,216 @@
+//! What is said between two hops, and what may be said only by the mesh.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+
+/// The identity of the caller, told to the workload by its own sidecar. What a caller writes there itself is removed.
+pub const MESH_PEER: HeaderName = HeaderName::from_static("mesh-peer");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Removes what belongs to one hop (RFC 9110, §7.6.1), so that nothing a client says about its connection, or about
+/// the framing of its body, reaches the next one.
+pub fn strip_hop(headers: &mut HeaderMap) {
+    let had_te = headers.contains_key(TRANSFER_ENCODING);
+    if let Some(named) = headers.remove(CONNECTION) {
+        for name in named.to_str().unwrap_or_default().split(',') {
+            if let Ok(name) = HeaderName::try_from(name.trim())
+                && name != TE
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, EXPECT] {
+        headers.remove(name);
+    }
+    if had_te {
+        // The body was chunked, whatever a length said beside it (RFC 9112, §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    if headers
+        .get(TE)
+        .is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    {
+        headers.remove(TE);
+    }
+}
+
+/// Removes what belongs to one hop from a response; HTTP/2 has none of it.
+pub fn strip_hop_response(headers: &mut HeaderMap, version: Version) {
+    if version != Version::HTTP_2 {
+        strip_hop(headers);
+    }
+}
+
+/// Whether the request is a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The host and port that a request is for: of its target, or of its Host header.
+pub fn authority(parts: &Parts) -> Option<Authority> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok(),
+    }
+}
+
+/// The target in the form that the next hop expects: with the authority for HTTP/2, without it, and with a Host
+/// header, for HTTP/1.1.
+pub fn set_target(parts: &mut Parts, target: Option<PathAndQuery>) {
+    let authority = authority(parts);
+    let path = target
+        .or_else(|| parts.uri.path_and_query().cloned())
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(path);
+    if parts.version == Version::HTTP_2 {
+        uri.scheme = Some(parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP));
+        uri.authority = authority;
+        if uri.authority.is_none() {
+            uri.scheme = None;
+        }
+    } else if parts.uri.authority().is_some()
+        && let Some(value) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
+        parts.headers.insert(HOST, value);
+    }
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+}
+
+/// Adds to the length that the head announces.
+pub fn grow(headers: &mut HeaderMap, growth: i64) {
+    if growth == 0 {
+        return;
+    }
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(length) = length.and_then(|length| length.checked_add_signed(growth)) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// The time a gRPC client gives its call (gRPC over HTTP/2, "Timeout": at most 8 digits and a unit).
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// Tells the next hop how much of a gRPC call's time is left.
+pub fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+    let micros = left.as_micros();
+    let text = if micros < 100_000_000 {
+        format!("{}u", micros.max(1))
+    } else {
+        format!("{}m", left.as_millis().min(99_999_999))
+    };
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(GRPC_TIMEOUT, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::try_from(*name).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_stays_there() {
+        let mut map = headers(&[
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["te", "x-kept"]);
+        let mut map = headers(&[("te", "gzip"), ("content-length", "5")]);
+        strip_hop(&mut map);
+        assert!(!map.contains_key("te") && map.contains_key("content-length"));
+    }
+
+    #[test]
+    fn timeouts_of_grpc_are_read_and_written() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("20S", Some(Duration::from_secs(20))),
+            ("100m", Some(Duration::from_millis(100))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("100000000m", None),
+            ("1", None),
+            ("m", None),
+            ("-1m", None),
+            ("1.5S", None),
+            ("1s", None),
+            ("", None),
+            ("é", None),
+        ] {
+            let map =
+                HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_bytes(text.as_bytes()).unwrap())]);
+            assert_eq!(grpc_timeout(&map), expected, "{text}");
+        }
+        for left in [
+            Duration::from_micros(1),
+            Duration::from_millis(1500),
+            Duration::from_secs(86_400),
+        ] {
+            let mut map = HeaderMap::new();
+            set_grpc_timeout(&mut map, left);
+            assert_eq!(grpc_timeout(&map), Some(left));
+        }
+    }
+
+    #[test]
+    fn a_length_grows_with_the_body() {
+        let mut map = headers(&[("content-length", "10")]);
+        grow(&mut map, -3);
+        assert_eq!(map["content-length"], "7");
+        grow(&mut map, -8);
+        assert_eq!(map["content-length"], "7", "a length below zero is never written");
+    }
+}

@@ -1,0 +1,136 @@
+//! A request from another sidecar, on its way to this workload.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::authorize::{Permit, authorize};
+use crate::body::ResponseBody;
+use crate::error::{Failure, MESH_ERROR, Reason};
+use crate::forward::{Outgoing, Plan, forward};
+use crate::headers::{self, MESH_PEER};
+use crate::listen::Entry;
+use crate::observe::{Direction, Record, SeriesKeyRef};
+use crate::read_ahead::recognise;
+use crate::table::{Inbound, NO_TIMEOUTS};
+use crate::worker::Worker;
+
+/// Answers a request: the workload's answer, or the mesh's own.
+pub async fn handle(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    let grpc = headers::is_grpc(&parts.headers);
+    let mut record = Some(Record::open(&worker.observe, Direction::Inbound));
+    match answer(worker, entry, parts, body, grpc, &mut record).await {
+        Ok(response) => response,
+        Err(failure) => fail(&failure, grpc, record),
+    }
+}
+
+/// The mesh's own answer, with the record of the request.
+pub fn fail(failure: &Failure, grpc: bool, record: Option<Record>) -> Response<ResponseBody> {
+    let response = failure.response(grpc);
+    let Some(mut record) = record else { return response };
+    record.fail(failure.reason.as_str(), failure.object.clone());
+    record.status(response.status());
+    if grpc {
+        record.grpc_status(failure.reason.grpc_status());
+    }
+    response.map(|body| body.recorded(record))
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    mut parts: Parts,
+    body: Incoming,
+    grpc: bool,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let arrived = Instant::now();
+    let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
+    let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
+    let peer = entry.peer.as_deref();
+    if let Some(record) = record {
+        record.trace(&mut parts.headers);
+        record.request(&parts.method, parts.uri.path(), parts.uri.host());
+        if let Some(peer) = peer {
+            record.peer(peer);
+        }
+    }
+    let recognised = recognise(inbound.protocol, &table.mesh, &parts, body, false).await?;
+    let labels = SeriesKeyRef {
+        service: &inbound.label,
+        peer,
+        ..SeriesKeyRef::unrouted(Direction::Inbound).asks(recognised.model.as_ref())
+    };
+    if let Some(record) = record {
+        record.route(labels);
+    }
+    let permit = authorize(&table, peer)?;
+    let deadline = headers::grpc_timeout(&parts.headers)
+        .filter(|_| grpc)
+        .map(|within| arrived + within);
+    prepare(&mut parts, entry);
+    let outgoing = Outgoing {
+        head: parts,
+        source: recognised.source,
+        grpc,
+        deadline,
+    };
+    to_local(permit, worker, &inbound, labels, outgoing, record).await
+}
+
+fn listener_gone() -> Failure {
+    Failure::new(Reason::ListenerGone, "this listener is no longer configured")
+}
+
+/// The head as the workload is to see it.
+fn prepare(parts: &mut Parts, entry: &Entry) {
+    headers::strip_hop(&mut parts.headers);
+    parts.headers.remove(MESH_ERROR);
+    parts.headers.remove(MESH_PEER);
+    if let Some(value) = entry
+        .peer
+        .as_ref()
+        .and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok())
+    {
+        parts.headers.insert(MESH_PEER, value);
+    }
+    headers::set_target(parts, None);
+}
+
+/// Sends the request to the workload. It takes a Permit, so that nothing reaches the workload unasked.
+async fn to_local(
+    _permit: Permit,
+    worker: &Worker,
+    inbound: &Inbound,
+    labels: SeriesKeyRef<'_>,
+    outgoing: Outgoing,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let plan = Plan {
+        set: &inbound.local,
+        timeouts: NO_TIMEOUTS,
+        retries: 0,
+        object: &inbound.label,
+        labels,
+    };
+    forward(worker, &plan, outgoing, record)
+        .await
+        .map_err(|failure| match failure.reason {
+            // To the caller's sidecar this says: nobody has seen the request.
+            Reason::ConnectFailed => Failure {
+                reason: Reason::LocalUnreachable,
+                ..failure
+            },
+            _ => failure,
+        })
+}

@@ -1,0 +1,296 @@
+//! A request of this workload, on its way to a service.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use mesh_api::inference::ModelRequest;
+use mesh_api::inference::rewrite::rewrite;
+use mesh_api::matching;
+use mesh_api::name::Name;
+use mesh_api::route::{Key, ModelRewrite, Split};
+use mesh_api::split;
+use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
+
+use crate::body::ResponseBody;
+use crate::error::{Failure, MESH_ERROR, Reason};
+use crate::forward::{Outgoing, Plan, forward};
+use crate::headers::{self, MESH_PEER};
+use crate::inbound::fail;
+use crate::io::Prefixed;
+use crate::listen::{self, Entry};
+use crate::observe::{Direction, Record, SeriesKeyRef};
+use crate::read_ahead::{Recognised, recognise};
+use crate::table::{EndpointSet, NO_TIMEOUTS, ServicePort, Table};
+use crate::worker::Worker;
+
+/// How often a request that no rule takes, and no server has seen, is tried again.
+const RETRIES: u8 = 2;
+
+/// Answers a request: the service's answer, or the mesh's own.
+pub async fn handle(worker: Rc<Worker>, entry: Entry, request: Request<Incoming>) -> Response<ResponseBody> {
+    if request.method() == Method::CONNECT && entry.tunnel.is_none() {
+        return tunnel(worker, entry, request);
+    }
+    let (parts, body) = request.into_parts();
+    let grpc = headers::is_grpc(&parts.headers);
+    let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
+    match answer(&worker, &entry, parts, body, grpc, &mut record).await {
+        Ok(response) => response,
+        Err(failure) => fail(&failure, grpc, record),
+    }
+}
+
+/// A client that asks for a tunnel speaks through it as if it had connected to the service.
+fn tunnel(worker: Rc<Worker>, mut entry: Entry, request: Request<Incoming>) -> Response<ResponseBody> {
+    let authority = request.uri().authority().cloned();
+    let known = worker.shared.table.load().as_deref().is_some_and(|table| {
+        authority
+            .as_ref()
+            .is_some_and(|authority| table.find(authority.host(), authority.port_u16()).is_some())
+    });
+    if !known {
+        let detail = format!(
+            "{:?} names no service",
+            authority.as_ref().map_or("", |authority| authority.as_str())
+        );
+        return Failure::new(Reason::NoSuchService, detail).response(false);
+    }
+    entry.tunnel = authority;
+    tokio::task::spawn_local(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let mut io = TokioIo::new(upgraded);
+        let mut first = [0; 3];
+        if io.read_exact(&mut first).await.is_err() {
+            return;
+        }
+        let http2 = first == *b"PRI";
+        let io = Prefixed::new(bytes::Bytes::copy_from_slice(&first), io);
+        listen::serve_http(worker, io, http2, entry, Direction::Outbound).await;
+    });
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    mut parts: Parts,
+    body: Incoming,
+    grpc: bool,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let arrived = Instant::now();
+    let table = worker.shared.table.load_full().ok_or_else(|| {
+        Failure::new(
+            Reason::ListenerGone,
+            "this proxy has no configuration yet: is the control plane reachable?",
+        )
+    })?;
+    if let Some(record) = record {
+        record.trace(&mut parts.headers);
+        record.request(&parts.method, parts.uri.path(), parts.uri.host());
+    }
+    let port = called(&table, entry, &parts)?;
+    let Recognised { model, source } =
+        recognise(port.protocol, &table.mesh, &parts, body, port.reads_model).await?;
+
+    let route = decide(worker, &table, &port, &parts, model.as_ref());
+    let labels = route.labels(&port, model.as_ref());
+    if let Some(record) = record {
+        record.route(labels);
+    }
+    let set = route.set(&port)?;
+    let deadline = headers::grpc_timeout(&parts.headers)
+        .filter(|_| grpc)
+        .map(|within| arrived + within);
+    headers::strip_hop(&mut parts.headers);
+    parts.headers.remove(MESH_ERROR);
+    parts.headers.remove(MESH_PEER);
+    let target = match (route.rewrite(), &model) {
+        (Some(to), Some(model)) => {
+            rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(&port)))?
+        }
+        (Some(_), None) | (None, _) => None,
+    };
+    headers::set_target(&mut parts, target);
+    let plan = Plan {
+        set,
+        timeouts: route.rule.map_or(NO_TIMEOUTS, |rule| port.rules[rule].timeouts),
+        retries: route.rule.map_or(RETRIES, |rule| port.rules[rule].retry_attempts),
+        object: route.object(&port),
+        labels,
+    };
+    forward(
+        worker,
+        &plan,
+        Outgoing {
+            head: parts,
+            source,
+            grpc,
+            deadline,
+        },
+        record,
+    )
+    .await
+}
+
+/// The service's port that a request is for: the listener's, the tunnel's, or the one its authority names.
+fn called(table: &Table, entry: &Entry, parts: &Parts) -> Result<Arc<ServicePort>, Failure> {
+    match table.outbound.get(&entry.listener) {
+        Some(Some(port)) => Ok(Arc::clone(port)),
+        None => Err(Failure::new(
+            Reason::ListenerGone,
+            "this listener is no longer configured",
+        )),
+        Some(None) => {
+            let authority = entry
+                .tunnel
+                .clone()
+                .or_else(|| headers::authority(parts))
+                .ok_or_else(|| {
+                    Failure::new(
+                        Reason::BadRequest,
+                        "the request names no host: send a Host header or an absolute target",
+                    )
+                })?;
+            table
+                .find(authority.host(), authority.port_u16())
+                .cloned()
+                .ok_or_else(|| {
+                    let detail = format!(
+                        "{:?} names no service and port that this workload may call",
+                        authority.as_str()
+                    );
+                    Failure::new(Reason::NoSuchService, detail)
+                })
+        }
+    }
+}
+
+/// Where a request goes: a rule's backend, or the service itself.
+struct Route<'a> {
+    port: &'a ServicePort,
+    rule: Option<usize>,
+    backend: usize,
+}
+
+/// Decides where a request goes, with mesh-api's code.
+fn decide<'a>(
+    worker: &Worker,
+    table: &Table,
+    port: &'a ServicePort,
+    parts: &Parts,
+    model: Option<&ModelRequest>,
+) -> Route<'a> {
+    let request = matching::Request {
+        method: &parts.method,
+        path: parts.uri.path(),
+        headers: &parts.headers,
+        model: model.and_then(|it| it.model.as_ref()).map(|name| name.as_str()),
+        version: model
+            .and_then(|it| it.version.as_ref())
+            .map(|version| version.as_str()),
+        operation: model.map(|it| it.operation),
+        caller: Some(&table.identity),
+    };
+    let rule = matching::find(&port.rules, &request);
+    let backend = rule.map_or(0, |rule| {
+        choose(worker, table, &port.rules[rule].split, port.salt, parts)
+    });
+    Route { port, rule, backend }
+}
+
+fn choose(worker: &Worker, table: &Table, split: &Split, salt: split::Salt, parts: &Parts) -> usize {
+    match &split.by {
+        Some(Key::Header(name)) => match parts.headers.get(name) {
+            Some(value) => split::place(split, salt, value.as_bytes()),
+            None => split::draw(split, worker.random()),
+        },
+        Some(Key::Caller) => split::place(split, salt, table.identity.to_string().as_bytes()),
+        None => split::draw(split, worker.random()),
+    }
+}
+
+impl Route<'_> {
+    fn backend_name(&self) -> Option<&Name> {
+        self.rule
+            .map(|rule| &self.port.rules[rule].split.backends[self.backend].name)
+    }
+
+    fn rewrite(&self) -> Option<&ModelRewrite> {
+        self.port.rules[self.rule?].split.backends[self.backend]
+            .rewrite
+            .as_ref()
+    }
+
+    /// What explains an answer of the mesh's own.
+    fn object<'b>(&self, port: &'b ServicePort) -> &'b Arc<str> {
+        match &port.route {
+            Some(route) if self.rule.is_some() => route,
+            _ => &port.label,
+        }
+    }
+
+    fn set<'b>(&self, port: &'b ServicePort) -> Result<&'b Arc<EndpointSet>, Failure> {
+        let Some(rule) = self.rule else {
+            if port.own.endpoints.is_empty() && !port.rules.is_empty() {
+                let detail = format!(
+                    "no rule takes the request, and service {} has no endpoints",
+                    port.service
+                );
+                return Err(
+                    Failure::new(Reason::NoRule, detail).of(port.route.as_ref().unwrap_or(&port.label))
+                );
+            }
+            return Ok(&port.own);
+        };
+        port.targets[rule][self.backend].set.as_ref().ok_or_else(|| {
+            let backend = &port.rules[rule].split.backends[self.backend];
+            let detail = format!(
+                "backend {} names service {}, or a port of it, that is not there",
+                backend.name, backend.service
+            );
+            Failure::new(Reason::NoSuchBackend, detail).of(self.object(port))
+        })
+    }
+
+    fn labels<'b>(&'b self, port: &'b ServicePort, model: Option<&'b ModelRequest>) -> SeriesKeyRef<'b> {
+        SeriesKeyRef {
+            service: &port.label,
+            rule: self.rule.map_or("", |rule| port.rules[rule].name.as_str()),
+            backend: self.backend_name().map_or("", Name::as_str),
+            ..SeriesKeyRef::unrouted(Direction::Outbound).asks(model)
+        }
+    }
+}
+
+/// Makes the request ask for another model: in its body, its headers, or in the target that is returned.
+fn rewritten(
+    parts: &mut Parts,
+    model: &ModelRequest,
+    to: &ModelRewrite,
+    source: &std::cell::RefCell<crate::body::Source>,
+) -> Result<Option<PathAndQuery>, Failure> {
+    let cannot = |why: &dyn std::fmt::Display| Failure::new(Reason::CannotRewrite, why.to_string());
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rewritten = rewrite(model, target, to).map_err(|why| cannot(&why))?;
+    if let Some(value) = rewritten.seldon_model {
+        parts.headers.insert("seldon-model", value);
+    }
+    let mut source = source.borrow_mut();
+    source.rewrite(to).map_err(|why| cannot(&why))?;
+    headers::grow(&mut parts.headers, source.growth());
+    rewritten
+        .target
+        .map(|target| target.parse().map_err(|why| cannot(&why)))
+        .transpose()
+}

@@ -1,0 +1,20 @@
+//! What the control side of a proxy and its workers share: the Table, the credentials, the drain. Nothing else.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::drain::Drain;
+use crate::table::Table;
+use crate::tls::CredentialsCell;
+
+/// What the control side writes and workers read.
+#[derive(Default)]
+pub struct Shared {
+    /// What the proxy does now; none before the first configuration.
+    pub table: ArcSwapOption<Table>,
+    /// Who the proxy is now; none before the first certificate.
+    pub credentials: Arc<CredentialsCell>,
+    /// Whether the proxy is about to end.
+    pub drain: Drain,
+}

@@ -1,0 +1,92 @@
+//! Endpoints and what is known of their load; both outlive the Table they were made for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mesh_api::document::BalancerKind;
+use mesh_api::identity::Identity;
+use mesh_api::inference::AppProtocol;
+use mesh_api::name::{Name, ObjectName};
+use mesh_api::snapshot::TrafficPolicy;
+
+use crate::balance::Load;
+
+/// Tells endpoints apart for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(u64);
+
+/// What makes an endpoint the same one in two Tables.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EndpointKey {
+    pub(super) service: ObjectName,
+    pub(super) port: Name,
+    pub(super) address: SocketAddr,
+    pub(super) identity: Option<Identity>,
+}
+
+/// One place that serves a port of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Tells it apart.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who it must prove to be; none: it is called in plaintext.
+    pub identity: Option<Identity>,
+    /// Requests in flight and recent latency, from all workers.
+    pub load: Load,
+}
+
+impl Endpoint {
+    /// An endpoint nobody has called yet.
+    pub fn new(address: SocketAddr, identity: Option<Identity>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = EndpointId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Arc::new(Self {
+            id,
+            address,
+            identity,
+            load: Load::default(),
+        })
+    }
+}
+
+/// The endpoints of one port of a service.
+#[derive(Debug)]
+pub struct EndpointSet {
+    /// The service.
+    pub service: ObjectName,
+    /// The service's name as a label.
+    pub label: Arc<str>,
+    /// What they speak.
+    pub protocol: AppProtocol,
+    /// How they are connected to and chosen.
+    pub(super) policy: TrafficPolicy,
+    /// In the order of the configuration.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl EndpointSet {
+    /// A set of endpoints.
+    pub fn new(
+        service: ObjectName,
+        protocol: AppProtocol,
+        policy: TrafficPolicy,
+        endpoints: Vec<Arc<Endpoint>>,
+    ) -> Arc<Self> {
+        let label = service.to_string().into();
+        Arc::new(Self {
+            service,
+            label,
+            protocol,
+            policy,
+            endpoints,
+        })
+    }
+
+    /// How one of them is chosen.
+    pub fn balancer(&self) -> BalancerKind {
+        self.policy.balancer
+    }
+}

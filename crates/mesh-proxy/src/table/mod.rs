@@ -1,0 +1,130 @@
+//! The Table: what a Snapshot means, resolved once so that a request only follows references.
+//!
+//! Routes hold the endpoint sets of their backends themselves, hosts and listeners map straight to a service's port.
+//! A request loads one Table and sees no other; a new one takes over the endpoints that survive, with their load.
+
+mod build;
+mod endpoint;
+mod hosts;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mesh_api::identity::Identity;
+use mesh_api::inference::AppProtocol;
+use mesh_api::name::{Name, ObjectName};
+use mesh_api::route::{Rule, Timeouts};
+use mesh_api::snapshot::{Mesh, Snapshot, TrafficPolicy, Version};
+use mesh_api::split::Salt;
+
+pub use build::build;
+pub use endpoint::{Endpoint, EndpointId, EndpointSet};
+
+/// What a proxy does now.
+#[derive(Debug)]
+pub struct Table {
+    /// Of which configuration this is.
+    pub version: Version,
+    /// Which workload this proxy stands before.
+    pub identity: Identity,
+    /// What holds for the whole mesh.
+    pub mesh: Mesh,
+    /// What it was made from.
+    pub snapshot: Arc<Snapshot>,
+    /// Service ports by the host name callers use, in lower case without a port.
+    hosts: HashMap<Box<str>, Arc<Service>>,
+    /// What each outbound listener stands for; none: all services, by authority.
+    pub outbound: HashMap<SocketAddr, Option<Arc<ServicePort>>>,
+    /// What is behind each inbound listener.
+    pub inbound: HashMap<SocketAddr, Arc<Inbound>>,
+    /// Every endpoint, to be taken over by the next Table.
+    endpoints: HashMap<endpoint::EndpointKey, Arc<Endpoint>>,
+}
+
+/// A service that can be called.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ObjectName,
+    /// The ports it is called on, at least one.
+    pub ports: Vec<Arc<ServicePort>>,
+}
+
+/// A port of a service: where its requests go.
+#[derive(Debug)]
+pub struct ServicePort {
+    /// The service.
+    pub service: ObjectName,
+    /// The service's name as a label.
+    pub label: Arc<str>,
+    /// The port's name.
+    pub name: Name,
+    /// The port's number.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: AppProtocol,
+    /// What keeps its splits apart from other services'.
+    pub salt: Salt,
+    /// The ModelRoute behind the rules, for explanations.
+    pub route: Option<Arc<str>>,
+    /// Whether where a request goes, or what it asks for there, depends on the model it names.
+    pub reads_model: bool,
+    /// In order; the first that matches takes the request. Parallel to `targets`.
+    pub rules: Vec<Rule>,
+    /// Where each rule's backends lead.
+    pub targets: Vec<Vec<Target>>,
+    /// The service's own endpoints, for what no rule takes.
+    pub own: Arc<EndpointSet>,
+}
+
+/// Where a backend leads.
+#[derive(Debug)]
+pub struct Target {
+    /// The endpoints that serve it; none: the service, or the port of it, is not there.
+    pub set: Option<Arc<EndpointSet>>,
+}
+
+/// A port of the workload and what is before it.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The port's name.
+    pub name: Name,
+    /// What the process speaks.
+    pub protocol: AppProtocol,
+    /// The service as a label.
+    pub label: Arc<str>,
+    /// The process, as the one endpoint of a set.
+    pub local: Arc<EndpointSet>,
+}
+
+/// Timeouts of requests that no rule takes.
+pub const NO_TIMEOUTS: Timeouts = Timeouts {
+    first_byte: None,
+    idle: None,
+    total: None,
+};
+
+impl Table {
+    /// The service that an authority names, and the port of it: the one of that number, or of the scheme's default, or
+    /// its only one.
+    pub fn find(&self, host: &str, port: Option<u16>) -> Option<&Arc<ServicePort>> {
+        let service = match self.hosts.get(host) {
+            Some(service) => service,
+            None => self.hosts.get(host.to_ascii_lowercase().trim_end_matches('.'))?,
+        };
+        match (port, service.ports.as_slice()) {
+            (Some(port), ports) => ports.iter().find(|there| there.port == port),
+            (None, [only]) => Some(only),
+            (None, ports) => ports.iter().find(|there| there.port == 80),
+        }
+    }
+}
+
+/// How a set's endpoints are connected to: from the policy of the service they are of.
+impl EndpointSet {
+    /// The policy of the service.
+    pub fn policy(&self) -> &TrafficPolicy {
+        &self.policy
+    }
+}

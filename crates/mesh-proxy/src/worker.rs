@@ -1,0 +1,166 @@
+//! A worker: one thread, one runtime, its own connections. Workers share nothing but what [`Shared`] holds.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::balance::Moment;
+use crate::listen::{self, Listener};
+use crate::observe::{Observe, WorkerObserve};
+use crate::pool::Pools;
+use crate::shared::Shared;
+
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker's requests share.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// This worker's connections.
+    pub pools: Pools,
+    /// This worker's view of what is counted.
+    pub observe: Rc<WorkerObserve>,
+    random: Cell<u64>,
+    turn: Cell<u64>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, observe: &Arc<Observe>) -> Rc<Self> {
+        let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0_u8);
+        Rc::new(Self {
+            shared,
+            pools: Pools::default(),
+            observe: observe.worker(),
+            random: Cell::new(seed),
+            turn: Cell::new(0),
+        })
+    }
+
+    /// A number uniform over `u64`: SplitMix64 (G. Steele et al., "Fast Splittable Pseudorandom Number Generators",
+    /// 2014). Nothing secret hangs on it.
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Counts up.
+    pub fn turn(&self) -> u64 {
+        self.turn.replace(self.turn.get().wrapping_add(1))
+    }
+}
+
+/// Microseconds since the process started.
+pub fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Moment(START.get_or_init(Instant::now).elapsed().as_micros() as u64)
+}
+
+/// Runs futures of hyper's on the thread they belong to.
+#[derive(Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// What a worker is told.
+pub enum Command {
+    /// Take connections from this listener.
+    Listen(Listener),
+    /// Take no more from the one at this address.
+    Close(std::net::SocketAddr),
+}
+
+/// The workers of a proxy.
+pub struct Workers {
+    commands: Vec<mpsc::UnboundedSender<Command>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts so many.
+    ///
+    /// # Errors
+    /// When the machine gives no thread or runtime.
+    pub fn start(shared: &Arc<Shared>, observe: &Arc<Observe>, count: usize) -> std::io::Result<Self> {
+        let mut workers = Self {
+            commands: Vec::new(),
+            threads: Vec::new(),
+        };
+        for number in 0..count {
+            let (commands, inbox) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (shared, observe) = (Arc::clone(shared), Arc::clone(observe));
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    let local = tokio::task::LocalSet::new();
+                    local.block_on(&runtime, run(Worker::new(shared, &observe), inbox));
+                })?;
+            workers.commands.push(commands);
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Tells each worker its part.
+    pub fn tell(&self, mut command: impl FnMut(usize) -> Option<Command>) {
+        for (number, commands) in self.commands.iter().enumerate() {
+            if let Some(command) = command(number) {
+                // A worker ends only when this is dropped.
+                let _ = commands.send(command);
+            }
+        }
+    }
+
+    /// Ends the workers, and with them every connection that is left.
+    pub fn stop(self) {
+        drop(self.commands);
+        for thread in self.threads {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut accepting = std::collections::HashMap::new();
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                None => return,
+                Some(Command::Listen(listener)) => {
+                    let address = listener.address;
+                    let task = tokio::task::spawn_local(listen::accept(Rc::clone(&worker), listener));
+                    accepting.insert(address, task);
+                }
+                Some(Command::Close(address)) => {
+                    if let Some(task) = accepting.remove(&address) {
+                        task.abort();
+                    }
+                }
+            },
+            _ = sweep.tick() => worker.pools.sweep(tokio::time::Instant::now()),
+        }
+    }
+}
