@@ -24,7 +24,7 @@ pub use model_route::{
     BackendSpec, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec, RetriesSpec, RuleSpec, SplitBy,
     SplitSpec, StringMatch, TimeoutsSpec,
 };
-pub use parse::{DocumentError, Source, parse_all, parse_one};
+pub use parse::{DocumentError, Source, parse_all, parse_one, sources};
 pub use service::{ExternalEndpoint, ServicePortSpec, ServicePortTarget, ServiceSpec};
 pub use traffic_policy::{BalancerKind, ConnectionSpec, LoadBalancingSpec, TrafficPolicySpec};
 pub use workload::{CommandSpec, LocalPortSpec, OutboundSpec, ReadinessSpec, WorkloadPortSpec, WorkloadSpec};

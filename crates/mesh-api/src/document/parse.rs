@@ -56,7 +56,6 @@ impl std::error::Error for DocumentError {}
 pub fn parse_all(file: &Path, text: &str) -> Vec<Result<(Document, Source), DocumentError>> {
     sources(file, text)
         .into_iter()
-        .filter(|source| !is_blank(&source.text))
         .map(|source| parse_one(&source).map(|document| (document, source)))
         .collect()
 }
@@ -174,9 +173,10 @@ fn one_line(message: &str) -> String {
         .collect()
 }
 
-/// Splits a file at its `---` lines. A `---` at the start of a line ends a document wherever it stands, block
-/// scalars included (YAML 1.2.2, §9.1.2), so lines are all that needs to be read.
-fn sources(file: &Path, text: &str) -> Vec<Source> {
+/// The texts of a file's documents, good or bad: the file is split at its `---` lines, and what says nothing is left
+/// out. A `---` at the start of a line ends a document wherever it stands, block scalars included (YAML 1.2.2,
+/// §9.1.2), so lines are all that needs to be read.
+pub fn sources(file: &Path, text: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 1, 0);
     let mut push = |from: usize, to: usize, line: usize| {
@@ -197,6 +197,7 @@ fn sources(file: &Path, text: &str) -> Vec<Source> {
         at += line.len();
     }
     push(start, text.len(), start_line);
+    found.retain(|source| !is_blank(&source.text));
     found
 }
 

@@ -1,0 +1,62 @@
+//! What the control plane is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use mesh_api::identity::TrustDomain;
+
+/// The control plane of the mesh: documents in, configuration and identity out.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mesh-control", version)]
+pub struct Config {
+    /// Folder of YAML documents, or one file
+    #[arg(long, value_name = "DIR|FILE", env = "MESH_CONFIG")]
+    pub config: PathBuf,
+
+    /// Folder for the root of trust, versions and the admin socket; it is closed to others
+    #[arg(long, value_name = "DIR", env = "MESH_STATE")]
+    pub state: PathBuf,
+
+    /// Where proxies connect; port 0: any free one, told in DIR/control.addr
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15010")]
+    pub listen: SocketAddr,
+
+    /// The trust domain of every identity
+    #[arg(long, value_name = "NAME", default_value = "mesh.local")]
+    pub trust_domain: TrustDomain,
+
+    /// How long workloads' certificates last, 1m to 720h
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime)]
+    pub leaf_lifetime: Duration,
+
+    /// Keep the root of trust in memory: every start makes a new one
+    #[arg(long)]
+    pub ephemeral_ca: bool,
+
+    /// How the log is written to standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// JSON objects for machines
+    Json,
+}
+
+/// Shorter than a minute, a certificate would end while clocks differ; longer than a month, it could not be taken back.
+fn leaf_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = text
+        .parse::<mesh_api::duration::Duration>()
+        .map_err(|error| error.to_string())?
+        .get();
+    if !(Duration::from_secs(60)..=Duration::from_secs(720 * 3_600)).contains(&lifetime) {
+        return Err(format!("{text} is not between 1m and 720h"));
+    }
+    Ok(lifetime)
+}

@@ -1,0 +1,316 @@
+//! What meshctl asks. Served on a socket that only its owner may open, so that callers need no certificate.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_api::document::{DocumentError, Kind, ObjectId};
+use mesh_api::name::{Name, ObjectName};
+use mesh_api::wire::admin::admin_server::Admin;
+use mesh_api::wire::admin::{
+    Applied, ApplyRequest, ApplyResponse, CreateJoinTokenRequest, DeleteRequest, DeleteResponse,
+    DocumentList, GetStatusRequest, GetTrafficRequest, JoinToken, ListDocumentsRequest, ListProxiesRequest,
+    Problem, ProxyList, SetSplitRequest, SplitChange, Status as PlaneStatus, StoredDocument, Traffic,
+    UndoSplitRequest, Weight,
+};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::identity::join_status;
+use super::object_name;
+use super::telemetry::SharedTraffic;
+use crate::ca::Authority;
+use crate::clock::unix_now;
+use crate::compile::workload_id;
+use crate::join::Tokens;
+use crate::plane::Plane;
+use crate::store::{self, StoreError, split};
+
+/// How long changes of the proxies are gathered before they are told.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long a join token lasts when nobody says, and at most, in seconds.
+const TOKEN_TTL: (u32, u32) = (600, 86_400);
+/// The longest window that traffic is asked for, in seconds.
+const MAX_WINDOW: u32 = 300;
+
+/// The Admin service.
+#[derive(Debug)]
+pub struct AdminService {
+    /// Documents, versions and proxies.
+    pub plane: Arc<Plane>,
+    /// The root that is told about.
+    pub authority: Arc<Authority>,
+    /// The join tokens that are open.
+    pub tokens: Arc<Tokens>,
+    /// What proxies reported.
+    pub traffic: Arc<SharedTraffic>,
+    /// Ends the streams when the control plane stops.
+    pub stop: CancellationToken,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    type WatchProxiesStream = Pin<Box<dyn Stream<Item = Result<ProxyList, Status>> + Send>>;
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<PlaneStatus> {
+        let index = self.plane.index();
+        let published = self.plane.publisher().current();
+        let mut problems: Vec<_> = index.problems().iter().map(|it| problem(it, false)).collect();
+        problems.extend(index.warnings().iter().map(|it| problem(it, true)));
+        problems.extend(published.view.warnings().iter().map(|(id, it)| {
+            let source = index.get(id).map(|stored| &stored.source);
+            Problem {
+                file: source.map_or_else(String::new, |source| source.file.display().to_string()),
+                line: source.map_or(0, |source| line(source.line)),
+                object: id.to_string(),
+                field: it.field.clone(),
+                reason: it.reason.clone(),
+                warning: true,
+            }
+        }));
+        Ok(Response::new(PlaneStatus {
+            software: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).into(),
+            version: published.version.0,
+            trust_domain: self.authority.trust_domain().to_string(),
+            root_expiry: self.authority.root().expiry().unix_timestamp(),
+            source: self.plane.root().display().to_string(),
+            problems,
+            started: self.plane.started(),
+        }))
+    }
+
+    async fn list_documents(&self, request: Request<ListDocumentsRequest>) -> Answer<DocumentList> {
+        let wanted = request.into_inner();
+        let kind = match wanted.kind.as_str() {
+            "" => None,
+            kind => Some(parse_kind(kind)?),
+        };
+        let index = self.plane.index();
+        let documents = index.documents().filter_map(|stored| {
+            let id = stored.document.id();
+            let asked = kind.is_none_or(|kind| kind == id.kind)
+                && (wanted.namespace.is_empty() || wanted.namespace == id.name.namespace.as_str())
+                && (wanted.name.is_empty() || wanted.name == id.name.name.as_str());
+            asked.then(|| StoredDocument {
+                kind: id.kind.to_string(),
+                namespace: id.name.namespace.to_string(),
+                name: id.name.name.to_string(),
+                yaml: stored.source.text.trim_start_matches(['\r', '\n']).to_owned(),
+                file: stored.source.file.display().to_string(),
+                line: line(stored.source.line),
+            })
+        });
+        Ok(Response::new(DocumentList {
+            documents: documents.collect(),
+        }))
+    }
+
+    async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
+        let ApplyRequest { yaml, name, dry_run } = request.into_inner();
+        let plane = self.plane.clone();
+        let applied = blocking(move || Ok(store::apply(&plane, &name, &yaml, dry_run))).await?;
+        Ok(Response::new(match applied {
+            Ok(applied) => ApplyResponse {
+                applied: applied
+                    .objects
+                    .iter()
+                    .map(|(id, action)| Applied {
+                        object: id.to_string(),
+                        action: action.as_str().into(),
+                    })
+                    .collect(),
+                problems: Vec::new(),
+                version: applied.version.0,
+            },
+            Err(StoreError::Refused(problems)) => ApplyResponse {
+                applied: Vec::new(),
+                problems: problems.iter().map(|it| problem(it, false)).collect(),
+                version: self.plane.publisher().current().version.0,
+            },
+            Err(other) => return Err(store_status(&other)),
+        }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+        let DeleteRequest {
+            kind,
+            namespace,
+            name,
+        } = request.into_inner();
+        let namespace = if namespace.is_empty() {
+            "default".into()
+        } else {
+            namespace
+        };
+        let id = ObjectId {
+            kind: parse_kind(&kind)?,
+            name: ObjectName::new(parse_name("namespace", &namespace)?, parse_name("name", &name)?),
+        };
+        let plane = self.plane.clone();
+        let version = blocking(move || store::delete(&plane, &id)).await?;
+        Ok(Response::new(DeleteResponse { version: version.0 }))
+    }
+
+    async fn set_split(&self, request: Request<SetSplitRequest>) -> Answer<SplitChange> {
+        let asked = request.into_inner();
+        let plane = self.plane.clone();
+        let changed = blocking(move || {
+            let wanted = split::Wanted {
+                namespace: &asked.namespace,
+                route: &asked.route,
+                rule: &asked.rule,
+                weights: &asked.weights,
+            };
+            split::set(&plane, &wanted)
+        })
+        .await?;
+        Ok(Response::new(split_change(&changed)))
+    }
+
+    async fn undo_split(&self, request: Request<UndoSplitRequest>) -> Answer<SplitChange> {
+        let asked = request.into_inner();
+        let plane = self.plane.clone();
+        let changed = blocking(move || split::undo(&plane, &asked.namespace, &asked.route)).await?;
+        Ok(Response::new(split_change(&changed)))
+    }
+
+    async fn list_proxies(&self, _: Request<ListProxiesRequest>) -> Answer<ProxyList> {
+        Ok(Response::new(proxies(&self.plane)))
+    }
+
+    async fn watch_proxies(&self, _: Request<ListProxiesRequest>) -> Answer<Self::WatchProxiesStream> {
+        let (lists, stream) = mpsc::channel(1);
+        let (plane, stop) = (self.plane.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let (mut changed, mut published) = (plane.proxies().follow(), plane.publisher().follow());
+            loop {
+                changed.mark_unchanged();
+                published.mark_unchanged();
+                if lists.send(Ok(proxies(&plane))).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = lists.closed() => return,
+                    _ = changed.changed() => {}
+                    _ = published.changed() => {}
+                }
+                tokio::time::sleep(GATHER).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn get_traffic(&self, request: Request<GetTrafficRequest>) -> Answer<Traffic> {
+        let window = request.into_inner().window_seconds;
+        if window > MAX_WINDOW {
+            return Err(Status::invalid_argument(format!(
+                "window_seconds: {window} is more than {MAX_WINDOW}"
+            )));
+        }
+        Ok(Response::new(self.traffic.over(window)))
+    }
+
+    async fn create_join_token(&self, request: Request<CreateJoinTokenRequest>) -> Answer<JoinToken> {
+        let CreateJoinTokenRequest {
+            workload,
+            ttl_seconds,
+        } = request.into_inner();
+        let workload = object_name("workload", &workload)?;
+        if self.plane.index().get(&workload_id(&workload)).is_none() {
+            return Err(Status::not_found(format!("there is no Workload {workload}")));
+        }
+        let ttl = match ttl_seconds {
+            0 => TOKEN_TTL.0,
+            ttl if ttl <= TOKEN_TTL.1 => ttl,
+            ttl => {
+                return Err(Status::invalid_argument(format!(
+                    "ttl_seconds: {ttl} is more than {}",
+                    TOKEN_TTL.1
+                )));
+            }
+        };
+        let now = unix_now();
+        let expiry = now + i64::from(ttl);
+        let tokens = self.tokens.clone();
+        let token = tokio::task::spawn_blocking(move || tokens.create(&workload, expiry, now))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| join_status(&error))?;
+        Ok(Response::new(JoinToken { token, expiry }))
+    }
+}
+
+/// Runs what touches files where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(|error| store_status(&error))
+}
+
+fn store_status(error: &StoreError) -> Status {
+    match error {
+        StoreError::Unknown(_) => Status::not_found(error.to_string()),
+        StoreError::Invalid(_) | StoreError::Refused(_) => Status::invalid_argument(error.to_string()),
+        StoreError::File { .. } => Status::failed_precondition(error.to_string()),
+        StoreError::Publish(_) => Status::internal(error.to_string()),
+    }
+}
+
+fn proxies(plane: &Plane) -> ProxyList {
+    plane
+        .proxies()
+        .list(plane.publisher().current().version, unix_now())
+}
+
+fn problem(error: &DocumentError, warning: bool) -> Problem {
+    Problem {
+        file: error.file.display().to_string(),
+        line: line(error.line),
+        object: error.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+        field: error.field.clone(),
+        reason: error.reason.clone(),
+        warning,
+    }
+}
+
+fn line(line: usize) -> u32 {
+    u32::try_from(line).unwrap_or(u32::MAX)
+}
+
+fn parse_kind(text: &str) -> Result<Kind, Status> {
+    text.parse()
+        .map_err(|error: mesh_api::document::UnknownKind| Status::invalid_argument(error.to_string()))
+}
+
+fn parse_name(field: &str, text: &str) -> Result<Name, Status> {
+    text.parse()
+        .map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+}
+
+fn split_change(changed: &split::Changed) -> SplitChange {
+    let weights = |weights: &[(String, u32)]| {
+        weights
+            .iter()
+            .map(|(backend, weight)| Weight {
+                backend: backend.clone(),
+                weight: *weight,
+            })
+            .collect()
+    };
+    SplitChange {
+        route: changed.route.to_string(),
+        rule: changed.rule.clone(),
+        before: weights(&changed.before),
+        after: weights(&changed.after),
+        version: changed.version.0,
+    }
+}

@@ -1,0 +1,290 @@
+//! Who follows the configuration, and which version each proxy serves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mesh_api::name::ObjectName;
+use mesh_api::snapshot::{Snapshot, Version};
+use mesh_api::wire::admin;
+use tokio::sync::watch;
+
+/// How long a proxy that went away is remembered, in seconds.
+const REMEMBERED: i64 = 600;
+/// The most proxies that are remembered, connected or not.
+const MAX_PROXIES: usize = 10_000;
+
+/// One start of the proxy of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyKey {
+    /// The workload it stands before.
+    pub workload: ObjectName,
+    /// Unique for each start.
+    pub id: String,
+}
+
+/// All proxies that are known.
+#[derive(Debug)]
+pub struct Proxies {
+    known: Mutex<BTreeMap<ProxyKey, Known>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    software: String,
+    /// Which of its connections counts; an older one that still lingers says nothing any more.
+    connection: u64,
+    connected: bool,
+    since: i64,
+    gone: i64,
+    version: Version,
+    sent: Version,
+    acked: i64,
+    refusal: String,
+    certificate_expiry: i64,
+    serves: Option<Arc<Snapshot>>,
+}
+
+/// What a proxy says when it connects.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// The version of its software.
+    pub software: String,
+    /// The configuration it serves; 0: none.
+    pub version: Version,
+    /// When its certificate ends, in seconds since 1970.
+    pub certificate_expiry: i64,
+}
+
+/// There are too many proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_PROXIES} proxies are connected, and no more are taken")]
+pub struct TooMany;
+
+/// A connected proxy, until this is dropped.
+#[derive(Debug)]
+pub struct Connected {
+    proxies: Arc<Proxies>,
+    key: ProxyKey,
+    connection: u64,
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Proxies {
+    /// Takes a proxy that connects, and tells what it is known to serve.
+    ///
+    /// # Errors
+    /// When too many are connected.
+    pub fn connect(
+        self: &Arc<Self>,
+        key: ProxyKey,
+        hello: Hello,
+        now: i64,
+    ) -> Result<(Connected, Option<Arc<Snapshot>>), TooMany> {
+        let mut known = self.lock();
+        // A proxy that started anew leaves its former life behind.
+        known.retain(|other, proxy| {
+            proxy.connected
+                || (now - proxy.gone < REMEMBERED && (other.workload != key.workload || *other == key))
+        });
+        if known.len() >= MAX_PROXIES && !known.contains_key(&key) {
+            return Err(TooMany);
+        }
+        let proxy = known.entry(key.clone()).or_default();
+        let serves = proxy.serves.take_if(|snapshot| snapshot.version == hello.version);
+        *proxy = Known {
+            software: hello.software,
+            connection: proxy.connection + 1,
+            connected: true,
+            since: now,
+            gone: 0,
+            version: hello.version,
+            sent: hello.version,
+            acked: if serves.is_some() { proxy.acked } else { 0 },
+            refusal: String::new(),
+            certificate_expiry: hello.certificate_expiry,
+            serves: serves.clone(),
+        };
+        let connected = Connected {
+            proxies: self.clone(),
+            connection: proxy.connection,
+            key,
+        };
+        drop(known);
+        self.tell();
+        Ok((connected, serves))
+    }
+
+    /// Notes when a proxy's certificate ends, in seconds since 1970.
+    pub fn certificate(&self, key: &ProxyKey, expiry: i64) {
+        let changed = match self.lock().get_mut(key) {
+            Some(proxy) if expiry != 0 && proxy.certificate_expiry != expiry => {
+                proxy.certificate_expiry = expiry;
+                true
+            }
+            _ => false,
+        };
+        if changed {
+            self.tell();
+        }
+    }
+
+    /// All that are known, in the order of workload and id.
+    pub fn list(&self, published: Version, now: i64) -> admin::ProxyList {
+        let mut known = self.lock();
+        known.retain(|_, proxy| proxy.connected || now - proxy.gone < REMEMBERED);
+        let proxies = known.iter().map(|(key, proxy)| admin::Proxy {
+            workload: key.workload.to_string(),
+            proxy_id: key.id.clone(),
+            software: proxy.software.clone(),
+            connected: proxy.connected,
+            version: proxy.version.0,
+            sent: proxy.sent.0,
+            acked: proxy.acked,
+            refusal: proxy.refusal.clone(),
+            certificate_expiry: proxy.certificate_expiry,
+            connected_since: if proxy.connected { proxy.since } else { 0 },
+        });
+        admin::ProxyList {
+            proxies: proxies.collect(),
+            version: published.0,
+        }
+    }
+
+    /// Tells when the list changes.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProxyKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connected {
+    /// A version went to the proxy.
+    pub fn sent(&self, version: Version) {
+        self.change(|proxy| {
+            proxy.sent = version;
+            proxy.refusal.clear();
+        });
+    }
+
+    /// The proxy serves this.
+    pub fn acked(&self, serves: Arc<Snapshot>, now: i64) {
+        self.change(|proxy| {
+            proxy.version = serves.version;
+            proxy.acked = now;
+            proxy.refusal.clear();
+            proxy.serves = Some(serves);
+        });
+    }
+
+    /// The proxy can't be brought to the newest version, for this reason.
+    pub fn refused(&self, reason: &str) {
+        self.change(|proxy| proxy.refusal = reason.to_owned());
+    }
+
+    /// Whether the same proxy has connected again meanwhile.
+    pub fn replaced(&self) -> bool {
+        let known = self.proxies.lock();
+        known
+            .get(&self.key)
+            .is_none_or(|proxy| proxy.connection != self.connection)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        if let Some(proxy) = self.proxies.lock().get_mut(&self.key)
+            && proxy.connection == self.connection
+        {
+            change(proxy);
+        }
+        self.proxies.tell();
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let now = crate::clock::unix_now();
+        self.change(|proxy| {
+            proxy.connected = false;
+            proxy.gone = now;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(workload: &str, id: &str) -> ProxyKey {
+        ProxyKey {
+            workload: workload.parse().unwrap(),
+            id: id.into(),
+        }
+    }
+
+    fn hello(version: u64) -> Hello {
+        Hello {
+            software: "mesh-proxy 0.1.0".into(),
+            version: Version(version),
+            certificate_expiry: 9,
+        }
+    }
+
+    fn listed(proxies: &Proxies, now: i64) -> Vec<(String, bool)> {
+        let list = proxies.list(Version(1), now).proxies;
+        list.into_iter()
+            .map(|proxy| (proxy.proxy_id, proxy.connected))
+            .collect()
+    }
+
+    #[test]
+    fn a_new_start_replaces_the_former_one_and_a_second_one_stands_beside() {
+        let proxies = Arc::new(Proxies::default());
+        let now = crate::clock::unix_now();
+        let (first, _) = proxies.connect(key("ml/a", "1"), hello(0), now).unwrap();
+        let (second, _) = proxies.connect(key("ml/a", "2"), hello(0), now).unwrap();
+        assert_eq!(listed(&proxies, now), [("1".into(), true), ("2".into(), true)]);
+        drop(first);
+        assert_eq!(listed(&proxies, now), [("1".into(), false), ("2".into(), true)]);
+        drop(second);
+        let (_third, _) = proxies.connect(key("ml/a", "3"), hello(0), now).unwrap();
+        assert_eq!(listed(&proxies, now), [("3".into(), true)]);
+    }
+
+    #[test]
+    fn a_lingering_connection_says_nothing_any_more() {
+        let proxies = Arc::new(Proxies::default());
+        let now = crate::clock::unix_now();
+        let (old, _) = proxies.connect(key("ml/a", "1"), hello(3), now).unwrap();
+        let (new, _) = proxies.connect(key("ml/a", "1"), hello(3), now).unwrap();
+        assert!(old.replaced() && !new.replaced());
+        old.refused("late");
+        drop(old);
+        let list = proxies.list(Version(3), now).proxies;
+        assert!(list[0].connected && list[0].refusal.is_empty());
+    }
+
+    #[test]
+    fn proxies_that_went_away_are_forgotten() {
+        let proxies = Arc::new(Proxies::default());
+        let now = crate::clock::unix_now();
+        let (gone, _) = proxies.connect(key("ml/a", "1"), hello(0), now).unwrap();
+        drop(gone);
+        assert_eq!(listed(&proxies, now + REMEMBERED - 5).len(), 1);
+        assert!(listed(&proxies, now + REMEMBERED + 60).is_empty());
+    }
+}

@@ -1,0 +1,186 @@
+//! Versions of the configuration, and how one proxy follows them: always from what it has to the newest.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_api::name::ObjectName;
+use mesh_api::snapshot::{Delta, Snapshot, Version};
+use tokio::sync::watch;
+
+use crate::compile::View;
+use crate::file;
+
+/// How many versions are promised to the disk at once.
+const RESERVE: u64 = 1_000;
+
+/// The configuration last published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its version; 0: nothing is published yet.
+    pub version: Version,
+    /// What it says.
+    pub view: Arc<View>,
+}
+
+/// Gives versions to configurations, and tells whoever follows. Versions rise over restarts.
+#[derive(Debug)]
+pub struct Publisher {
+    reserve: Mutex<Reserve>,
+    current: watch::Sender<Published>,
+}
+
+/// The versions that no earlier life of the control plane can have used.
+#[derive(Debug)]
+struct Reserve {
+    file: PathBuf,
+    next: u64,
+    end: u64,
+}
+
+impl Publisher {
+    /// Begins above every version that was promised in this file.
+    ///
+    /// # Errors
+    /// When the file can't be read, or does not hold a number.
+    pub fn open(file: PathBuf, view: View) -> io::Result<Self> {
+        let used = match std::fs::read_to_string(&file) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                let reason = format!(
+                    "{} does not hold a version: remove it if no proxy of this mesh runs",
+                    file.display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, reason)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        let reserve = Reserve {
+            file,
+            next: used + 1,
+            end: used,
+        };
+        let nothing = Published {
+            version: Version(0),
+            view: Arc::new(view),
+        };
+        let publisher = Self {
+            reserve: Mutex::new(reserve),
+            current: watch::Sender::new(nothing),
+        };
+        Ok(publisher)
+    }
+
+    /// Publishes a configuration, unless it says what the last one says. The version that has it.
+    ///
+    /// # Errors
+    /// When a version can't be promised to the disk; nothing is published then.
+    pub fn publish(&self, view: View) -> io::Result<Version> {
+        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let current = self.current.borrow();
+            if current.version.0 != 0 && *current.view == view {
+                return Ok(current.version);
+            }
+        }
+        let version = reserve.take()?;
+        self.current.send_replace(Published {
+            version,
+            view: Arc::new(view),
+        });
+        Ok(version)
+    }
+
+    /// The configuration last published.
+    pub fn current(&self) -> Published {
+        self.current.borrow().clone()
+    }
+
+    /// Follows what is published.
+    pub fn follow(&self) -> watch::Receiver<Published> {
+        self.current.subscribe()
+    }
+}
+
+impl Reserve {
+    fn take(&mut self) -> io::Result<Version> {
+        if self.next > self.end {
+            let end = self.next.saturating_add(RESERVE);
+            file::replace(&self.file, format!("{end}\n").as_bytes(), file::PRIVATE)?;
+            self.end = end;
+        }
+        let version = Version(self.next);
+        self.next += 1;
+        Ok(version)
+    }
+}
+
+/// How one proxy follows: one Delta at a time is on its way, and the next one leads from what it has to the newest.
+/// However fast versions come, a slow proxy costs no more than two Snapshots.
+#[derive(Debug)]
+pub struct Session {
+    workload: ObjectName,
+    /// What the proxy serves, as far as this control plane knows.
+    serves: Option<Arc<Snapshot>>,
+    /// What is on its way.
+    sent: Option<Arc<Snapshot>>,
+    /// The version last sent.
+    last: Version,
+}
+
+/// What an answer of the proxy meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was about the Delta on its way.
+    Expected,
+    /// It was about another version than the one on its way.
+    Stray,
+}
+
+impl Session {
+    /// A proxy that serves what is known to be there already; none: it needs everything.
+    pub fn new(workload: ObjectName, serves: Option<Arc<Snapshot>>) -> Self {
+        Self {
+            workload,
+            last: serves.as_ref().map_or(Version(0), |snapshot| snapshot.version),
+            serves,
+            sent: None,
+        }
+    }
+
+    /// The next Delta; none while one is on its way, when the proxy has the newest, or when there is no such Workload.
+    pub fn next(&mut self, published: &Published) -> Option<Delta> {
+        if self.sent.is_some() || published.version <= self.last {
+            return None;
+        }
+        let snapshot = published.view.snapshot(&self.workload, published.version)?;
+        let delta = snapshot.since(self.serves.as_deref());
+        self.last = snapshot.version;
+        self.sent = Some(Arc::new(snapshot));
+        Some(delta)
+    }
+
+    /// The proxy serves this version.
+    pub fn ack(&mut self, version: Version) -> Answer {
+        match self.sent.take_if(|sent| sent.version == version) {
+            Some(sent) => {
+                self.serves = Some(sent);
+                Answer::Expected
+            }
+            None => Answer::Stray,
+        }
+    }
+
+    /// The proxy refuses this version and serves the one before. It is told again when something changes.
+    pub fn nack(&mut self, version: Version) -> Answer {
+        match self.sent.take_if(|sent| sent.version == version) {
+            Some(_) => Answer::Expected,
+            None => Answer::Stray,
+        }
+    }
+
+    /// What the proxy serves.
+    pub fn serves(&self) -> Option<&Arc<Snapshot>> {
+        self.serves.as_ref()
+    }
+}

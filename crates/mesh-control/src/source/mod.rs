@@ -1,0 +1,4 @@
+//! Where documents come from, as events for the index.
+
+pub mod directory;
+pub mod watch;
