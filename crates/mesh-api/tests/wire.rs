@@ -1,0 +1,213 @@
+//! The wire says what the model says: whatever is encoded is decoded to the same, deltas lead from any snapshot to any
+//! other, and what is wrong with a message is said with object and field.
+
+use mesh_api::document::{BalancerKind, ModelRouteSpec, MtlsMode};
+use mesh_api::route::Route;
+use mesh_api::snapshot::{
+    Delta, Endpoint, InboundPort, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing, TrafficPolicy, Version,
+    Workload,
+};
+use mesh_api::wire::{self, config};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use prost::Message;
+
+fn route(namespace: &str, service: &str, weight: u32, key: bool, rewrite: bool, timeout: u64) -> Route {
+    let mut canary = serde_json::json!({"name": "canary", "service": "other/canary", "port": "grpc", "weight": weight});
+    if rewrite {
+        canary["model"] = serde_json::json!({"name": "fraud-2", "version": "7"});
+    }
+    let mut split = serde_json::json!({"backends": [{"name": "stable", "service": "stable"}, canary]});
+    if key {
+        split["by"] = serde_json::json!({"header": "x-user-id"});
+    }
+    let rule = serde_json::json!({
+        "name": "first",
+        "matches": [
+            {"model": "fraud", "version": {"prefix": "1"}, "operation": ["infer", "predict"], "method": "POST",
+             "path": {"prefix": "/v2/"}, "caller": "ml/*",
+             "headers": {"x-a": "1", "x-b": {"prefix": "b"}, "x-c": {"present": false}}},
+            {"caller": "ml/client"},
+        ],
+        "split": split,
+        "timeouts": {"firstByte": format!("{timeout}ms"), "idle": "30s"},
+        "retries": {"attempts": 3},
+    });
+    let spec: ModelRouteSpec = serde_json::from_value(serde_json::json!({"service": service, "rules": [rule]})).unwrap();
+    Route::new(&format!("{namespace}/route").parse().unwrap(), &spec).unwrap()
+}
+
+prop_compose! {
+    fn service()(
+        endpoints in proptest::collection::vec((1_u16..9, any::<bool>()), 0..4),
+        balancer in 0_usize..4,
+        with_route in any::<bool>(),
+        weight in 0_u32..100,
+        key in any::<bool>(),
+        rewrite in any::<bool>(),
+        timeout in 1_u64..5_000,
+        more_hosts in any::<bool>(),
+    ) -> (Vec<Endpoint>, TrafficPolicy, Option<(u32, bool, bool, u64)>, Vec<String>) {
+        let kinds = [BalancerKind::PeakEwma, BalancerKind::LeastRequest, BalancerKind::RoundRobin, BalancerKind::Random];
+        let endpoints = endpoints.into_iter().map(|(port, meshed)| Endpoint {
+            workload: meshed.then(|| format!("ml/w{port}").parse().unwrap()),
+            identity: meshed.then(|| "spiffe://mesh.local/ns/ml/sa/w".parse().unwrap()),
+            addresses: [("http".parse().unwrap(), ([127, 0, 0, 1], port).into())].into(),
+        });
+        let policy = TrafficPolicy { balancer: kinds[balancer], ..TrafficPolicy::default() };
+        let hosts = if more_hosts { vec!["models.example".to_owned()] } else { Vec::new() };
+        (endpoints.collect(), policy, with_route.then_some((weight, key, rewrite, timeout)), hosts)
+    }
+}
+
+prop_compose! {
+    fn snapshot()(
+        services in proptest::collection::btree_map(0_u8..5, service(), 0..5),
+        permissive in any::<bool>(),
+        log in proptest::option::of(0.0_f64..100.0),
+        tracing in any::<bool>(),
+        listen in 1_u16..5,
+    ) -> Snapshot {
+        let services = services.into_iter().map(|(number, (endpoints, policy, routed, hosts))| {
+            let name = format!("s{number}");
+            let route = routed.map(|(weight, key, rewrite, timeout)| route("ml", &name, weight, key, rewrite, timeout));
+            let ports = vec![ServicePort {
+                name: "http".parse().unwrap(),
+                port: 80,
+                app_protocol: "mesh.dev/open-inference".parse().unwrap(),
+            }];
+            (format!("ml/{name}").parse().unwrap(), Service { ports, hosts, policy, endpoints, route })
+        });
+        Snapshot {
+            version: Version(0),
+            mesh: Mesh {
+                trust_domain: "mesh.local".parse().unwrap(),
+                mtls: if permissive { MtlsMode::Permissive } else { MtlsMode::Strict },
+                read_ahead_bytes: 1 << 20,
+                beyond_read_ahead: Default::default(),
+                access_log_percent: log,
+                tracing: tracing.then(|| Tracing { endpoint: "http://127.0.0.1:4317".into(), percent: 1.0 }),
+            },
+            workload: Workload {
+                name: "ml/client".parse().unwrap(),
+                identity: "spiffe://mesh.local/ns/ml/sa/client".parse().unwrap(),
+                ports: vec![InboundPort {
+                    name: "http".parse().unwrap(),
+                    listen: ([127, 0, 0, 1], 1000 + listen).into(),
+                    local: ([127, 0, 0, 1], 80).into(),
+                    app_protocol: "grpc".parse().unwrap(),
+                    service: Some("ml/s0".parse().unwrap()),
+                }],
+                proxy_listen: Some(([127, 0, 0, 1], 2000).into()),
+                local_ports: vec![LocalPort {
+                    listen: ([127, 0, 0, 1], 2001).into(),
+                    service: "ml/s0".parse().unwrap(),
+                    port: "http".parse().unwrap(),
+                }],
+            },
+            services: services.collect(),
+        }
+    }
+}
+
+fn over_the_wire(delta: &Delta) -> Delta {
+    let bytes = config::Delta::from(delta).encode_to_vec();
+    wire::delta(config::Delta::decode(&bytes[..]).unwrap()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn deltas_lead_from_any_snapshot_to_any_other(before in snapshot(), mut after in snapshot()) {
+        after.version = Version(before.version.0 + 1);
+        let first = Snapshot::after(None, over_the_wire(&before.since(None))).unwrap();
+        prop_assert_eq!(&first, &before);
+        let second = Snapshot::after(Some(&first), over_the_wire(&after.since(Some(&before)))).unwrap();
+        prop_assert_eq!(&second, &after);
+    }
+
+    #[test]
+    fn nothing_changed_is_an_empty_delta(mut after in snapshot()) {
+        let before = after.clone();
+        after.version = Version(9);
+        prop_assert!(after.since(Some(&before)).is_empty());
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_an_error_or_a_delta(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(message) = config::Delta::decode(&bytes[..]) {
+            let _ = wire::delta(message);
+        }
+    }
+}
+
+/// A good message with one thing wrong is refused, and the refusal names it.
+#[test]
+fn what_is_wrong_is_named() {
+    type Spoil = fn(&mut config::Delta);
+    let cases: [(Spoil, &str); 26] = [
+        (|d| d.mesh.as_mut().unwrap().trust_domain = "A B".into(), "Mesh: trust_domain: "),
+        (|d| d.mesh.as_mut().unwrap().read_ahead_bytes = 0, "Mesh: read_ahead_bytes: 0 is not"),
+        (|d| d.mesh.as_mut().unwrap().access_log = Some(config::AccessLog { percent: f64::NAN }), "Mesh: access_log.percent: "),
+        (|d| d.workload.as_mut().unwrap().identity = "spiffe://x".into(), "Workload ml/client: identity: "),
+        (|d| d.workload.as_mut().unwrap().name = String::new(), "Workload : name: "),
+        (|d| d.workload.as_mut().unwrap().proxy_listen = "localhost:1".into(), "Workload ml/client: proxy_listen: "),
+        (|d| d.workload.as_mut().unwrap().proxy_listen = "127.0.0.1:2001".into(), "listened on already"),
+        (|d| d.workload.as_mut().unwrap().ports[0].listen = "127.0.0.1:0".into(), "ports[0].listen: port 0"),
+        (|d| d.workload.as_mut().unwrap().ports[0].app_protocol = "smtp".into(), "ports[0].app_protocol: "),
+        (|d| d.services[0].ports.clear(), "Service ml/s0: ports: there is none"),
+        (|d| d.services[0].ports[0].port = 70_000, "Service ml/s0: ports[0].port: 70000 is not a port"),
+        (|d| d.services[0].policy.as_mut().unwrap().balancer = "fastest".into(), "policy.balancer: unknown algorithm"),
+        (|d| d.services[0].policy.as_mut().unwrap().connect_timeout_ms = 0, "policy.connect_timeout_ms: "),
+        (|d| { let twice = d.services[0].clone(); d.services.push(twice); }, "Service ml/s0: : stands twice"),
+        (|d| d.endpoints[0].endpoints[0].identity = "nobody".into(), "Endpoints ml/s0: endpoints[0].identity: "),
+        (|d| { d.endpoints[0].endpoints[0].addresses.insert("http".into(), "x".into()); }, "endpoints[0].addresses: "),
+        (|d| d.routes[0].object = "elsewhere/route".into(), "Route ml/s0: object: "),
+        (|d| d.routes[0].rules[0].split = None, "Route ml/s0: rules[0].split: missing"),
+        (|d| d.routes[0].rules[0].retry_attempts = 1_000, "rules[0].retry_attempts: "),
+        (|d| d.routes[0].rules[0].split.as_mut().unwrap().backends.clear(), "rules[0].split.backends: 0 backends"),
+        (|d| d.routes[0].rules[0].split.as_mut().unwrap().backends[0].service = "stable".into(), "has no namespace"),
+        (|d| d.routes[0].rules[0].split.as_mut().unwrap().by = Some(config::split::By::Caller(false)), "by.caller: is false"),
+        // A match that says nothing must not match everything.
+        (|d| d.routes[0].rules[0].matches[0].model = Some(config::StringMatch { how: None }), "matches[0].model: says nothing"),
+        (|d| d.routes[0].rules[0].matches[0].operations.push("dance".into()), "matches[0].operations: "),
+        (|d| d.routes[0].rules[0].matches[0].caller = "everybody".into(), "matches[0].caller: "),
+        (|d| d.removed_services.push("not a name".into()), "Delta: removed_services: "),
+    ];
+    for (spoil, expected) in cases {
+        let mut message = good();
+        spoil(&mut message);
+        let error = wire::delta(message).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected:?}: {error}");
+    }
+    wire::delta(good()).unwrap();
+}
+
+fn good() -> config::Delta {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    loop {
+        let snapshot = snapshot().new_tree(&mut runner).unwrap().current();
+        let first = snapshot.services.iter().next();
+        if let Some((name, service)) = first
+            && name.to_string() == "ml/s0"
+            && service.route.is_some()
+            && !service.endpoints.is_empty()
+        {
+            return (&snapshot.since(None)).into();
+        }
+    }
+}
+
+#[test]
+fn a_delta_that_does_not_follow_is_refused() {
+    let message = good();
+    let first = Snapshot::after(None, wire::delta(message.clone()).unwrap()).unwrap();
+    let partial = config::Delta { full: false, version: 2, ..config::Delta::default() };
+    assert!(Snapshot::after(None, wire::delta(partial.clone()).unwrap()).is_err());
+    let stray = config::Delta { endpoints: vec![config::Endpoints { service: "ml/nowhere".into(), endpoints: vec![] }], ..partial };
+    let error = Snapshot::after(Some(&first), wire::delta(stray).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "endpoints of service ml/nowhere, which is not known");
+    let empty = config::Delta { mesh: None, ..message };
+    assert!(Snapshot::after(None, wire::delta(empty).unwrap()).is_err());
+}
