@@ -15,9 +15,6 @@ use crate::table::Endpoint;
 
 /// How fast the average forgets: after this time, a latency weighs 1/e.
 const DECAY: Duration = Duration::from_secs(10);
-/// What an endpoint is thought to need before its first answer, in microseconds: low, so that new ones are tried, yet
-/// not zero, so that requests in flight count from the first.
-const FIRST_GUESS_US: u64 = 1_000;
 /// How long an endpoint that could not be reached is passed over, at first; doubled with each failure in a row.
 const FIRST_REST: Duration = Duration::from_millis(500);
 /// How often the rest is doubled: to 16 s at most.
@@ -87,16 +84,22 @@ impl Load {
         self.resting_until_us.load(Ordering::Relaxed) > now.0
     }
 
-    /// What one more request would have to wait for, roughly, in microseconds.
-    fn cost(&self, now: Moment) -> f64 {
-        let average = match self.latency_us.load(Ordering::Relaxed) {
-            0 => FIRST_GUESS_US,
-            average => average,
-        };
+    /// The average latency as it weighs now, in microseconds; none before the first answer.
+    fn latency(&self, now: Moment) -> Option<f64> {
+        let average = Some(self.latency_us.load(Ordering::Relaxed)).filter(|average| *average > 0)?;
         let since = now.0.saturating_sub(self.observed_us.load(Ordering::Relaxed));
-        let decayed = average as f64 * (-(since as f64) / DECAY.as_micros() as f64).exp();
-        decayed.max(1.0) * (f64::from(self.in_flight()) + 1.0)
+        let weight = (-(since as f64) / DECAY.as_micros() as f64).exp();
+        Some((average as f64 * weight).max(1.0))
     }
+}
+
+/// Whether one more request would wait less at `b` than at `a`. One that has not answered yet is thought as fast as the
+/// other, so that it is tried at once, and not by everybody at once.
+fn waits_less(a: &Load, b: &Load, now: Moment) -> bool {
+    let (of_a, of_b) = (a.latency(now), b.latency(now));
+    let cost =
+        |load: &Load, latency: Option<f64>| latency.unwrap_or(1.0) * (f64::from(load.in_flight()) + 1.0);
+    cost(b, of_b.or(of_a)) < cost(a, of_a.or(of_b))
 }
 
 /// Chooses an endpoint. Those in `tried` and those that rest are passed over while there are others.
@@ -123,16 +126,16 @@ pub fn pick<'a, E: AsRef<Endpoint>>(
                 }
             };
             let first = next_from(endpoints, start, awake).or_else(|| next_from(endpoints, start, fresh))?;
-            let score: fn(&Load, Moment) -> f64 = match kind {
+            let better: fn(&Load, &Load, Moment) -> bool = match kind {
                 BalancerKind::RoundRobin | BalancerKind::Random => return Some(&endpoints[first]),
-                BalancerKind::PeakEwma => Load::cost,
-                BalancerKind::LeastRequest => |load, _| f64::from(load.in_flight()),
+                BalancerKind::PeakEwma => waits_less,
+                BalancerKind::LeastRequest => |a, b, _| b.in_flight() < a.in_flight(),
             };
             // A second one, different from the first: any of the others with the same chance.
             let offset = 1 + below(random(), endpoints.len() - 1);
             let second = next_from(endpoints, (first + offset) % endpoints.len(), awake).unwrap_or(first);
-            let [a, b] = [first, second].map(|at| score(&endpoints[at].as_ref().load, now));
-            Some(&endpoints[if b < a { second } else { first }])
+            let [a, b] = [first, second].map(|at| &endpoints[at].as_ref().load);
+            Some(&endpoints[if better(a, b, now) { second } else { first }])
         }
     }
 }
@@ -217,7 +220,20 @@ mod tests {
         let chosen = pick(&both, BalancerKind::PeakEwma, &[], NOW, 0, seeded(3)).unwrap();
         assert_eq!(chosen.id, both[1].id);
         let later = Moment(NOW.0 + 200_000_000);
-        assert!(both[0].load.cost(later) <= 1.0 + f64::EPSILON);
+        assert!(both[0].load.latency(later).unwrap() <= 1.0);
+    }
+
+    #[test]
+    fn one_that_has_not_answered_is_tried_at_once_but_not_by_everybody() {
+        let both = endpoints(2);
+        both[0].load.answered(NOW, Duration::from_micros(100));
+        both[0].load.begin();
+        let chosen = pick(&both, BalancerKind::PeakEwma, &[], NOW, 0, seeded(3)).unwrap();
+        assert_eq!(chosen.id, both[1].id);
+        both[1].load.begin();
+        both[1].load.begin();
+        let chosen = pick(&both, BalancerKind::PeakEwma, &[], NOW, 0, seeded(3)).unwrap();
+        assert_eq!(chosen.id, both[0].id);
     }
 
     #[test]

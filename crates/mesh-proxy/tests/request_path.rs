@@ -1,0 +1,564 @@
+//! The request path in one process: documents are compiled, applied to real workers, and requests go through real
+//! sockets to programmable servers. Endpoints are plaintext here; scenarios with identities are end-to-end tests.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_control::compile::View;
+use mesh_control::index::{Event, Index};
+use mesh_proxy::apply::Applier;
+use mesh_proxy::observe::Observe;
+use mesh_proxy::shared::Shared;
+use mesh_proxy::worker::Workers;
+
+/// What a server saw.
+#[derive(Clone, Debug)]
+struct Seen {
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A server that remembers what it saw and answers 200 with its name, in HTTP/1.1 or HTTP/2.
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    async fn start(name: &'static str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let remember = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let remember = Arc::clone(&remember);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let remember = Arc::clone(&remember);
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let Ok(body) = body.collect().await else {
+                            return Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
+                        };
+                        let target = parts.uri.path_and_query().unwrap().to_string();
+                        let body = body.to_bytes();
+                        remember.lock().unwrap().push(Seen {
+                            method: parts.method,
+                            target,
+                            headers: parts.headers,
+                            body,
+                        });
+                        let mut response = Response::new(Full::from(name));
+                        response
+                            .headers_mut()
+                            .insert("connection-note", "kept".parse().unwrap());
+                        Ok(response)
+                    }
+                });
+                tokio::spawn(
+                    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .into_owned(),
+                );
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+/// A server that reads until it has seen the request's body, `marker`, and then resets the connection.
+fn server_that_dies(marker: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut read, mut bytes) = (Vec::<u8>::new(), [0; 1024]);
+            while !read.windows(marker.len()).any(|window| window == marker) {
+                match std::io::Read::read(&mut stream, &mut bytes) {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => read.extend(&bytes[..more]),
+                }
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(std::time::Duration::ZERO))
+                .unwrap();
+        }
+    });
+    (address, requests)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A proxy of workload `ml/client` that listens for all services on one port and for `fraud` on another.
+struct Proxy {
+    applier: Applier,
+    proxy_port: u16,
+    fraud_port: u16,
+    documents: String,
+    version: u64,
+}
+
+impl Proxy {
+    fn start(documents: &str) -> Self {
+        let (proxy_port, fraud_port) = (free_port(), free_port());
+        let documents = format!(
+            "apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {{name: client, namespace: ml}}\n\
+             spec: {{serviceAccount: client, outbound: {{proxyPort: {proxy_port}, localPorts: [{{listen: {fraud_port}, service: fraud, port: http}}]}}}}\n---\n{documents}"
+        );
+        let shared = Arc::new(Shared::default());
+        let (observe, _) = Observe::new("ml/client".parse().unwrap(), Box::new(std::io::sink()));
+        let workers = Workers::start(&shared, &observe, 2).unwrap();
+        let applier = Applier::new(shared, workers);
+        let mut proxy = Self {
+            applier,
+            proxy_port,
+            fraud_port,
+            documents,
+            version: 0,
+        };
+        proxy.apply();
+        proxy
+    }
+
+    fn apply(&mut self) {
+        self.version += 1;
+        let mut index = Index::new("mesh.local".parse().unwrap());
+        index.apply([Event::Text("mesh.yaml".into(), self.documents.clone())]);
+        assert_eq!(index.problems(), []);
+        let view = View::new(&index);
+        let version = mesh_api::snapshot::Version(self.version);
+        let snapshot = view.snapshot(&"ml/client".parse().unwrap(), version).unwrap();
+        self.applier.apply(Arc::new(snapshot)).unwrap();
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        send(self.fraud_port, request).await
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn mesh_error(&self) -> &str {
+        self.headers
+            .get("mesh-error")
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+async fn send(port: u16, request: Request<Full<Bytes>>) -> Answer {
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let io = TokioIo::new(stream);
+    let response = if request.version() == Version::HTTP_2 {
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    };
+    let (parts, body) = response.into_parts();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
+fn post(target: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(target)
+        .header("host", "whatever")
+        .body(Full::new(body.into()))
+        .unwrap()
+}
+
+fn service(name: &str, protocol: &str, endpoints: &[SocketAddr]) -> String {
+    let external: Vec<_> = endpoints
+        .iter()
+        .map(|at| format!("{{port: http, address: \"{at}\"}}"))
+        .collect();
+    format!(
+        "apiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}, namespace: ml}}\n\
+         spec: {{ports: [{{name: http, port: 80, appProtocol: {protocol}}}], external: [{}]}}\n---\n",
+        external.join(", ")
+    )
+}
+
+fn route(rules: &str) -> String {
+    format!(
+        "apiVersion: mesh.dev/v1alpha1\nkind: ModelRoute\nmetadata: {{name: fraud, namespace: ml}}\n\
+         spec: {{service: fraud, rules: [{rules}]}}\n---\n"
+    )
+}
+
+#[tokio::test]
+async fn requests_reach_the_service_by_port_host_and_absolute_target() {
+    let server = Server::start("one").await;
+    let proxy = Proxy::start(&service("fraud", "http", &[server.address]));
+    let request = Request::get("/x?y=1")
+        .header("host", "anything")
+        .header("connection", "x-mine")
+        .header("x-mine", "1")
+        .header("mesh-error", "forged")
+        .header("mesh-peer", "forged")
+        .body(Full::default())
+        .unwrap();
+    let answer = proxy.send(request).await;
+    assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"one"[..]));
+    let seen = server.take().remove(0);
+    assert_eq!((seen.method, seen.target.as_str()), (Method::GET, "/x?y=1"));
+    assert_eq!(seen.headers["host"], "anything");
+    for gone in ["x-mine", "mesh-error", "mesh-peer", "connection"] {
+        assert!(!seen.headers.contains_key(gone), "{gone}");
+    }
+
+    for (target, host) in [
+        ("/a", "fraud"),
+        ("/a", "fraud.ml"),
+        ("/a", "FRAUD.ml.svc.cluster.local:80"),
+        ("http://fraud.ml.svc/a", "other"),
+        ("http://fraud:80/a", "fraud:80"),
+    ] {
+        let request = Request::get(target)
+            .header("host", host)
+            .body(Full::default())
+            .unwrap();
+        let answer = send(proxy.proxy_port, request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{target} {host}");
+        assert_eq!(server.take()[0].target, "/a");
+    }
+    for host in ["nobody", "fraud:81", "fraud.other", "127.0.0.1"] {
+        let request = Request::get("/")
+            .header("host", host)
+            .body(Full::default())
+            .unwrap();
+        let answer = send(proxy.proxy_port, request).await;
+        assert_eq!(
+            (answer.status, answer.mesh_error()),
+            (StatusCode::NOT_FOUND, "no-such-service"),
+            "{host}"
+        );
+    }
+    assert!(server.take().is_empty());
+}
+
+#[tokio::test]
+async fn models_in_bodies_are_routed_and_rewritten() {
+    let (stable, canary) = (Server::start("stable").await, Server::start("canary").await);
+    let documents = service("fraud", "mesh.dev/openai", &[])
+        + &service("stable", "mesh.dev/openai", &[stable.address])
+        + &service("canary", "mesh.dev/openai", &[canary.address])
+        + &route(
+            "{matches: [{model: gpt}], split: {backends: [{name: b, service: canary, model: {name: longer-name}}]}}, \
+             {matches: [{model: {prefix: \"\"}}], split: {backends: [{name: a, service: stable}]}}",
+        );
+    let proxy = Proxy::start(&documents);
+    let chat = "/v1/chat/completions";
+    let text = "x".repeat(200_000);
+    for padding in ["", text.as_str()] {
+        let body = format!("{{\"messages\": \"{padding}\", \"model\": \"gpt\", \"n\": 1}}");
+        let answer = proxy.send(post(chat, body.clone())).await;
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (StatusCode::OK, &b"canary"[..])
+        );
+        let seen = canary.take().remove(0);
+        assert_eq!(seen.body, body.replace("\"gpt\"", "\"longer-name\""));
+        assert_eq!(seen.headers["content-length"], seen.body.len().to_string());
+    }
+    let answer = proxy.send(post(chat, "{\"model\": \"other\"}")).await;
+    assert_eq!(&answer.body[..], b"stable");
+    assert_eq!(&stable.take()[0].body[..], b"{\"model\": \"other\"}");
+
+    for (body, reason) in [
+        ("{\"model\": \"gpt\", \"model\": \"other\"}", "duplicate-model"),
+        ("{\"model\": 7}", "bad-name"),
+        ("[1]", "malformed-body"),
+        ("{\"model\": \"gpt\"", "malformed-body"),
+    ] {
+        let answer = proxy.send(post(chat, body)).await;
+        assert_eq!(
+            (answer.status, answer.mesh_error()),
+            (StatusCode::BAD_REQUEST, reason),
+            "{body}"
+        );
+    }
+    let answer = proxy.send(post(chat, "{}")).await;
+    assert_eq!(
+        (answer.status, answer.mesh_error()),
+        (StatusCode::NOT_FOUND, "no-rule")
+    );
+    assert!(stable.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_rewritten_path_asks_for_another_version() {
+    let server = Server::start("v2").await;
+    let documents = service("fraud", "mesh.dev/open-inference", &[])
+        + &service("canary", "mesh.dev/open-inference", &[server.address])
+        + &route(
+            "{matches: [{model: fraud, operation: [infer]}], split: {backends: [{name: b, service: canary, model: {version: \"2\"}}]}}",
+        );
+    let proxy = Proxy::start(&documents);
+    assert_eq!(
+        proxy.send(post("/v2/models/fraud/infer", "{}")).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(server.take()[0].target, "/v2/models/fraud/versions/2/infer");
+    let answer = proxy
+        .send(post("/v2/models/fraud%2F..%2Fadmin/infer", "{}"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.mesh_error()),
+        (StatusCode::BAD_REQUEST, "ambiguous-path")
+    );
+}
+
+/// A gRPC message as Open Inference clients write it: model name, version, id, and a payload.
+fn infer(name: &str, version: &str, payload: usize) -> Vec<u8> {
+    let mut message = Vec::new();
+    for (tag, value) in [(0x0a, name), (0x12, version), (0x1a, "id")] {
+        if !value.is_empty() {
+            message.extend([tag, value.len() as u8]);
+            message.extend(value.as_bytes());
+        }
+    }
+    message.push(0x3a); // raw_input_contents
+    let mut length = payload;
+    while length >= 0x80 {
+        message.push((length as u8 & 0x7f) | 0x80);
+        length >>= 7;
+    }
+    message.push(length as u8);
+    message.extend(std::iter::repeat_n(7_u8, payload));
+    let mut framed = vec![0];
+    framed.extend((message.len() as u32).to_be_bytes());
+    framed.extend(message);
+    framed
+}
+
+#[tokio::test]
+async fn every_message_of_a_grpc_stream_is_rewritten_however_it_is_cut() {
+    let server = Server::start("ok").await;
+    let documents = service("fraud", "mesh.dev/open-inference", &[])
+        + &service("canary", "mesh.dev/open-inference", &[server.address])
+        + &route(
+            "{matches: [{model: fraud}], split: {backends: [{name: b, service: canary, model: {name: fraud-canary, version: \"2\"}}]}}",
+        );
+    let proxy = Proxy::start(&documents);
+    let sent: Vec<u8> = [
+        infer("fraud", "", 10),
+        infer("fraud", "1", 100_000),
+        infer("fraud", "2", 0),
+    ]
+    .concat();
+    let expected: Vec<u8> = [
+        infer("fraud-canary", "2", 10),
+        infer("fraud-canary", "2", 100_000),
+        infer("fraud-canary", "2", 0),
+    ]
+    .concat();
+    for cut in [1_usize, 3, 4, 7, 50, 16_000, 1_000_000] {
+        let frames: Vec<_> = if cut < 10 {
+            // The first bytes one by one, the rest in larger pieces: the same places in far fewer frames.
+            sent[..60]
+                .chunks(cut)
+                .chain(sent[60..].chunks(9_001))
+                .map(Bytes::copy_from_slice)
+                .collect()
+        } else {
+            sent.chunks(cut).map(Bytes::copy_from_slice).collect()
+        };
+        let stream = futures_util::stream::iter(
+            frames
+                .into_iter()
+                .map(|data| Ok::<_, Infallible>(Frame::data(data))),
+        );
+        let request = Request::post("http://fraud/inference.GRPCInferenceService/ModelStreamInfer")
+            .version(Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .body(StreamBody::new(stream))
+            .unwrap();
+        let io = TokioIo::new(
+            tokio::net::TcpStream::connect(("127.0.0.1", proxy.fraud_port))
+                .await
+                .unwrap(),
+        );
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.headers().get("mesh-error"), None);
+        let seen = server.take().remove(0);
+        assert_eq!(seen.body.len(), expected.len(), "cut {cut}");
+        assert_eq!(seen.body, expected, "cut {cut}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_server_saw_goes_elsewhere_and_what_one_may_have_seen_does_not() {
+    let alive = Server::start("alive").await;
+    let down: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let proxy = Proxy::start(&service("fraud", "http", &[down, alive.address]));
+    for _ in 0..50 {
+        assert_eq!(proxy.send(post("/", "body")).await.status, StatusCode::OK);
+    }
+    assert_eq!(alive.take().len(), 50);
+
+    let (dying, requests) = server_that_dies(b"body");
+    let proxy = Proxy::start(&service("fraud", "http", &[dying, alive.address]));
+    let mut failed = 0;
+    for _ in 0..50 {
+        let answer = proxy.send(post("/", "body")).await;
+        if answer.status != StatusCode::OK {
+            assert_eq!(
+                (answer.status, answer.mesh_error()),
+                (StatusCode::BAD_GATEWAY, "reset")
+            );
+            failed += 1;
+        }
+    }
+    // Each failure is one request that the dying server saw, once; after it, others are preferred.
+    assert_eq!(requests.load(Ordering::SeqCst), failed);
+    assert!((1..10).contains(&failed), "{failed}");
+    assert_eq!(alive.take().len(), 50 - failed);
+}
+
+#[tokio::test]
+async fn grpc_clients_are_told_in_their_own_words() {
+    let (dying, requests) = server_that_dies(b"12345");
+    let proxy = Proxy::start(&service("fraud", "grpc", &[dying]));
+    let request = Request::post("http://fraud/x.Y/Z")
+        .version(Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .body(Full::from("12345"))
+        .unwrap();
+    let answer = proxy.send(request).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["grpc-status"], "14");
+    assert_eq!(answer.mesh_error(), "reset");
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn timeouts_are_only_those_that_a_rule_sets() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let documents = service("fraud", "http", &[])
+        + &service("silent", "http", &[silent.local_addr().unwrap()])
+        + &route(
+            "{matches: [{path: /first}], split: {backends: [{name: a, service: silent}]}, timeouts: {firstByte: 50ms}}, \
+             {matches: [{path: /total}], split: {backends: [{name: a, service: silent}]}, timeouts: {total: 50ms}}, \
+             {matches: [{path: /idle}], split: {backends: [{name: a, service: silent}]}, timeouts: {idle: 50ms}}",
+        );
+    let proxy = Proxy::start(&documents);
+    for (path, reason) in [
+        ("/first", "first-byte-timeout"),
+        ("/total", "total-timeout"),
+        ("/idle", "idle-timeout"),
+    ] {
+        let answer = proxy.send(post(path, "")).await;
+        assert_eq!(
+            (answer.status, answer.mesh_error()),
+            (StatusCode::GATEWAY_TIMEOUT, reason)
+        );
+    }
+}
+
+#[tokio::test]
+async fn weights_are_kept_and_keys_stay() {
+    let (a, b) = (Server::start("a").await, Server::start("b").await);
+    let documents = service("fraud", "http", &[])
+        + &service("a", "http", &[a.address])
+        + &service("b", "http", &[b.address])
+        + &route(
+            "{split: {by: {header: x-user}, backends: [{name: a, service: a, weight: 80}, {name: b, service: b, weight: 20}]}}",
+        );
+    let mut proxy = Proxy::start(&documents);
+    let ask = async |proxy: &Proxy, user: usize| {
+        let request = Request::get("/")
+            .header("host", "x")
+            .header("x-user", user.to_string())
+            .body(Full::default());
+        proxy.send(request.unwrap()).await.body
+    };
+    let mut before = HashMap::new();
+    for user in 0..200 {
+        let body = ask(&proxy, user).await;
+        assert_eq!(ask(&proxy, user).await, body);
+        before.insert(user, body);
+    }
+    let canaries = before.values().filter(|body| &body[..] == b"b").count();
+    assert!((15..70).contains(&canaries), "{canaries}");
+    proxy.documents = proxy
+        .documents
+        .replace("weight: 80", "weight: 50")
+        .replace("weight: 20", "weight: 50");
+    proxy.apply();
+    for user in 0..200 {
+        let now = ask(&proxy, user).await;
+        assert!(now == before[&user] || &now[..] == b"b");
+    }
+}
+
+#[tokio::test]
+async fn a_service_without_anything_behind_it_says_so() {
+    let documents = service("fraud", "http", &[])
+        + &route("{matches: [{path: /gone}], split: {backends: [{name: a, service: nowhere}]}}");
+    let proxy = Proxy::start(&service("fraud", "http", &[]));
+    let answer = proxy.send(post("/", "")).await;
+    assert_eq!(
+        (answer.status, answer.mesh_error()),
+        (StatusCode::SERVICE_UNAVAILABLE, "no-endpoints")
+    );
+    let proxy = Proxy::start(&documents);
+    let answer = proxy.send(post("/gone", "")).await;
+    assert_eq!(
+        (answer.status, answer.mesh_error()),
+        (StatusCode::SERVICE_UNAVAILABLE, "no-such-backend")
+    );
+    assert!(
+        std::str::from_utf8(&answer.body)
+            .unwrap()
+            .contains("ModelRoute ml/fraud")
+    );
+    let answer = proxy.send(post("/else", "")).await;
+    assert_eq!(
+        (answer.status, answer.mesh_error()),
+        (StatusCode::NOT_FOUND, "no-rule")
+    );
+}
