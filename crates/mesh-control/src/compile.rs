@@ -327,3 +327,6 @@ pub fn workload_id(name: &ObjectName) -> ObjectId {
         name: name.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,11 @@ use mesh_api::identity::TrustDomain;
 #[command(name = "mesh-control", version)]
 pub struct Config {
     /// Folder of YAML documents, or one file
-    #[arg(long, value_name = "DIR|FILE", env = "MESH_CONFIG")]
+    #[arg(long, value_name = "DIR|FILE")]
     pub config: PathBuf,
 
     /// Folder for the root of trust, versions and the admin socket; it is closed to others
-    #[arg(long, value_name = "DIR", env = "MESH_STATE")]
+    #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
 
     /// Where proxies connect; port 0: any free one, told in DIR/control.addr

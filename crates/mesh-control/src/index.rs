@@ -261,3 +261,6 @@ impl Index {
 fn located(stored: &Stored, id: ObjectId, problem: Problem) -> DocumentError {
     stored.source.error(Some(id), &problem.field, problem.reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 const REMEMBERED: i64 = 600;
 /// The most proxies that are remembered, connected or not.
 const MAX_PROXIES: usize = 10_000;
+/// The most proxies of one workload.
+pub const MAX_OF_WORKLOAD: usize = 64;
 
 /// One start of the proxy of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +60,7 @@ pub struct Hello {
 
 /// There are too many proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_PROXIES} proxies are connected, and no more are taken")]
+#[error("{MAX_PROXIES} proxies are connected, or {MAX_OF_WORKLOAD} of this workload, and no more are taken")]
 pub struct TooMany;
 
 /// A connected proxy, until this is dropped.
@@ -95,7 +97,11 @@ impl Proxies {
             proxy.connected
                 || (now - proxy.gone < REMEMBERED && (other.workload != key.workload || *other == key))
         });
-        if known.len() >= MAX_PROXIES && !known.contains_key(&key) {
+        let of_workload = known
+            .keys()
+            .filter(|other| other.workload == key.workload)
+            .count();
+        if (known.len() >= MAX_PROXIES || of_workload >= MAX_OF_WORKLOAD) && !known.contains_key(&key) {
             return Err(TooMany);
         }
         let proxy = known.entry(key.clone()).or_default();

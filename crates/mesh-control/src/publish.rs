@@ -184,3 +184,6 @@ impl Session {
         self.serves.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use mesh_api::telemetry::BUCKETS;
 use mesh_api::wire::admin::Path;
 use mesh_api::wire::telemetry::{Series, Snapshot};
 
-use crate::proxies::ProxyKey;
+use crate::proxies::{MAX_OF_WORKLOAD, ProxyKey};
 
 /// The longest span that is answered for, in seconds.
 pub const MAX_WINDOW: u64 = 300;
@@ -76,6 +76,9 @@ impl TrafficLog {
         self.forget(now);
         let mut room = MAX_TOTAL.saturating_sub(self.proxies.values().map(|it| it.series.len()).sum());
         let known = self.proxies.contains_key(key);
+        if !known {
+            self.make_room(key);
+        }
         let proxy = self.proxies.entry(key.clone()).or_insert(Reported {
             first: now,
             last: now,
@@ -131,6 +134,21 @@ impl TrafficLog {
             }
         }
         (seconds as f64, paths)
+    }
+
+    /// Of a workload's many starts, the one that was heard of least lately goes.
+    fn make_room(&mut self, key: &ProxyKey) {
+        let of_workload = || {
+            self.proxies
+                .iter()
+                .filter(|(other, _)| other.workload == key.workload)
+        };
+        if of_workload().count() >= MAX_OF_WORKLOAD
+            && let Some((oldest, _)) = of_workload().min_by_key(|(_, proxy)| proxy.last)
+        {
+            let oldest = oldest.clone();
+            self.proxies.remove(&oldest);
+        }
     }
 
     fn forget(&mut self, now: u64) {
@@ -281,3 +299,6 @@ fn buckets(counts: &[u64]) -> Buckets {
     }
     buckets
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,6 @@ pub(super) fn serial() -> anyhow::Result<SerialNumber> {
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ impl Directory {
     pub fn look(&mut self, now: Duration) -> Look {
         let listing = list(&self.root);
         let mut look = Look::default();
-        self.note_unreadable(&listing.unreadable, &mut look);
+        self.note_unreadable(&listing.unreadable, now, &mut look);
         self.note_stamps(&listing, now);
         let paths: Vec<PathBuf> = self.seen.keys().cloned().collect();
         for path in paths {
@@ -125,7 +125,7 @@ impl Directory {
         }
     }
 
-    fn note_unreadable(&mut self, unreadable: &BTreeMap<PathBuf, String>, look: &mut Look) {
+    fn note_unreadable(&mut self, unreadable: &BTreeMap<PathBuf, String>, now: Duration, look: &mut Look) {
         for (path, reason) in unreadable {
             if self.unreadable.get(path) != Some(reason) {
                 look.events.push(Event::Unreadable(path.clone(), reason.clone()));
@@ -136,7 +136,11 @@ impl Directory {
             .keys()
             .filter(|path| !unreadable.contains_key(*path))
         {
-            look.events.push(Event::Gone(path.clone()));
+            match self.seen.get_mut(path) {
+                // A file that can be read again is read anew; until then what was last good of it stays.
+                Some(seen) => (seen.taken, seen.restless) = (None, now),
+                None => look.events.push(Event::Gone(path.clone())),
+            }
         }
         self.unreadable = unreadable.clone();
     }
@@ -178,15 +182,16 @@ impl Directory {
         }
         match seen.stamp {
             None => {
-                if seen.taken.is_some() {
-                    look.events.push(Event::Gone(path.to_owned()));
-                }
+                look.events.push(Event::Gone(path.to_owned()));
                 self.seen.remove(path);
             }
             Some(stamp) => {
-                seen.taken = Some(stamp);
                 look.events.push(match read(path) {
-                    Ok(text) => Event::Text(path.to_owned(), text),
+                    Ok(text) => {
+                        seen.taken = Some(stamp);
+                        Event::Text(path.to_owned(), text)
+                    }
+                    // The next look tries again.
                     Err(reason) => Event::Unreadable(path.to_owned(), reason),
                 });
             }
@@ -256,7 +261,7 @@ fn walk(folder: &Path, depth: usize, listing: &mut Listing) {
         {
             if listing.files.len() >= MAX_FILES {
                 let reason = format!("there are more than {MAX_FILES} files: the others are not read");
-                listing.unreadable.insert(path, reason);
+                listing.unreadable.insert(folder.to_owned(), reason);
                 return;
             }
             listing.files.insert(path, Stamp::of(&there));
@@ -289,3 +294,6 @@ pub fn read(path: &Path) -> Result<String, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|error| format!("the file is not UTF-8: {}", error.utf8_error()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,25 +22,31 @@ pub fn find(path: &Path, text: &str, id: &ObjectId) -> Option<Source> {
 /// The file's text with another document in the place of one. Comments above the old one stay, unless the new one
 /// brings its own.
 pub fn replace(text: &str, old: &Source, new: &str) -> String {
-    let new = new.trim_start_matches(['\r', '\n']);
-    let head = match new.trim_start().starts_with('#') {
-        true => "",
-        false => comments_above(&old.text),
-    };
+    substitute(text, old, &rewritten(old, new))
+}
+
+/// The file's text with exactly this in the place of a document's text.
+pub fn substitute(text: &str, old: &Source, new: &str) -> String {
     let (before, after) = around(text, old);
-    let mut next = String::with_capacity(text.len() + new.len());
-    next.push_str(before);
-    next.push_str(head);
+    [before, new, after].concat()
+}
+
+/// What goes in the place of a document's text so that the document is another one.
+pub fn rewritten(old: &Source, new: &str) -> String {
+    let new = new.trim_start_matches(['\r', '\n']);
+    let mut text = match new.trim_start().starts_with('#') {
+        true => String::new(),
+        false => comments_above(&old.text).to_owned(),
+    };
     // After a marker, and after comments on its line, the document begins on a line of its own.
-    if old.offset > 0 && !next.ends_with('\n') {
-        next.push('\n');
+    if old.offset > 0 && !text.ends_with('\n') {
+        text.push('\n');
     }
-    next.push_str(new);
-    if !next.ends_with('\n') {
-        next.push('\n');
+    text.push_str(new);
+    if !text.ends_with('\n') {
+        text.push('\n');
     }
-    next.push_str(after);
-    next
+    text
 }
 
 /// The file's text with one more document at its end; none: the file is new.

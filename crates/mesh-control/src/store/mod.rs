@@ -200,14 +200,14 @@ impl<'a> Change<'a> {
         if source.text.trim() == document.trim() && self.plane.index().get(id).is_some() {
             return Ok(Action::Unchanged);
         }
-        self.replace(&source, document)?;
+        self.substitute(&source, &edit::rewritten(&source, document))?;
         Ok(Action::Configured)
     }
 
-    /// Puts another text in the place of a document's.
-    pub(crate) fn replace(&mut self, source: &Source, document: &str) -> Result<(), StoreError> {
+    /// Puts exactly this text in the place of a document's.
+    pub(crate) fn substitute(&mut self, source: &Source, document: &str) -> Result<(), StoreError> {
         let text = self.text(&source.file)?.unwrap_or_default();
-        let next = edit::replace(text, source, document);
+        let next = edit::substitute(text, source, document);
         self.set(&source.file, Some(next));
         Ok(())
     }

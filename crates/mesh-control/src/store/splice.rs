@@ -7,6 +7,8 @@ use mesh_api::document::{Document, ModelRouteSpec, Object, Source, parse_one};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::store::edit;
+
 /// Weights by the name of the backend.
 pub type Weights = BTreeMap<String, u32>;
 
@@ -68,7 +70,7 @@ pub fn weights(
     let spliced = splice(&source.text, rule, weights).filter(|text| says(source, text, &intended));
     match spliced {
         Some(text) => Ok(text),
-        None => serde_saphyr::to_string(&intended),
+        None => Ok(edit::rewritten(source, &serde_saphyr::to_string(&intended)?)),
     }
 }
 
@@ -148,3 +150,6 @@ fn insertion(backend: &Spanned<Backend>, text: &str, weight: u32) -> Option<(Ran
     let indent = " ".repeat(key.chars().count());
     Some((end..end, format!("{newline}{indent}weight: {weight}")))
 }
+
+#[cfg(test)]
+mod tests;

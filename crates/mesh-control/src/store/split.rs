@@ -111,7 +111,7 @@ fn write(
         reason: error.to_string(),
     })?;
     if text != source.text {
-        change.replace(&source, &text)?;
+        change.substitute(&source, &text)?;
     }
     let version = change.commit(false)?;
     Ok(Changed {

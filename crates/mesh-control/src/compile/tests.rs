@@ -1,0 +1,164 @@
+//! Documents in, Snapshots out.
+
+use super::*;
+use crate::index::Event;
+
+const MESH: &str = "
+apiVersion: mesh.dev/v1alpha1
+kind: Workload
+metadata: {name: client, namespace: ml}
+spec:
+  serviceAccount: client
+  outbound: {proxyPort: 14000, services: [fraud], localPorts: [{listen: 15000, service: fraud}, {listen: 15001, service: two}]}
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Workload
+metadata: {name: v2, namespace: ml, labels: {app: triton, version: v2}}
+spec:
+  serviceAccount: triton
+  address: 10.0.0.2
+  ports: [{name: http, port: 8000, listen: 18000}, {name: grpc, port: 8001, listen: 18001, appProtocol: grpc}]
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Workload
+metadata: {name: v1, namespace: ml, labels: {app: triton, version: v1}}
+spec:
+  serviceAccount: triton
+  ports: [{name: http, port: 9000, listen: 19000}]
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Workload
+metadata: {name: v1, namespace: other, labels: {app: triton, version: v1}}
+spec:
+  ports: [{name: http, port: 9500, listen: 19500}]
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Service
+metadata: {name: fraud, namespace: ml}
+spec:
+  ports: [{name: http, port: 80}]
+  selector: {app: triton}
+  external: [{port: http, address: '127.0.0.1:7000'}]
+  hosts: [fraud.example]
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Service
+metadata: {name: fraud-v2, namespace: ml}
+spec:
+  ports: [{name: rest, port: 80, targetPort: 8000}, {name: rpc, port: 81, targetPort: grpc, appProtocol: grpc}]
+  selector: {version: v2}
+---
+apiVersion: mesh.dev/v1alpha1
+kind: Service
+metadata: {name: two, namespace: ml}
+spec:
+  ports: [{name: a, port: 1}, {name: b, port: 2}]
+---
+apiVersion: mesh.dev/v1alpha1
+kind: ModelRoute
+metadata: {name: fraud, namespace: ml}
+spec:
+  service: fraud
+  rules:
+  - split: {backends: [{name: old, service: fraud, weight: 9}, {name: new, service: fraud-v2}]}
+---
+apiVersion: mesh.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: fraud, namespace: ml}
+spec:
+  service: fraud
+  loadBalancing: {algorithm: round-robin}
+  connection: {connectTimeout: 1s}
+";
+
+fn view(text: &str) -> View {
+    let mut index = Index::new("mesh.local".parse().unwrap());
+    index.apply([Event::Text("m.yaml".into(), text.into())]);
+    assert!(index.problems().is_empty(), "{:?}", index.problems());
+    View::new(&index)
+}
+
+fn snapshot(view: &View, workload: &str) -> Snapshot {
+    view.snapshot(&workload.parse().unwrap(), Version(7)).unwrap()
+}
+
+#[test]
+fn a_client_gets_what_it_calls_and_what_that_leads_to() {
+    let view = view(MESH);
+    insta::assert_json_snapshot!(snapshot(&view, "ml/client"));
+}
+
+#[test]
+fn a_server_knows_what_arrives_at_its_ports() {
+    let snapshot = snapshot(&view(MESH), "ml/v2");
+    let ports: Vec<_> = snapshot
+        .workload
+        .ports
+        .iter()
+        .map(|port| {
+            let service = port.service.as_ref().map(ToString::to_string);
+            format!(
+                "{} {} → {} {}",
+                port.name,
+                port.listen,
+                port.local,
+                service.unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            "http 10.0.0.2:18000 → 127.0.0.1:8000 ml/fraud",
+            "grpc 10.0.0.2:18001 → 127.0.0.1:8001 ml/fraud-v2"
+        ]
+    );
+    // It does not say what it calls: so it may call everything.
+    assert_eq!(snapshot.services.len(), 3);
+}
+
+#[test]
+fn what_comes_to_nothing_is_warned_about() {
+    let text = MESH
+        .replace("selector: {version: v2}", "selector: {version: v1}")
+        .replace("services: [fraud]", "services: [fraud, absent]");
+    let warnings: Vec<_> = view(&text)
+        .warnings()
+        .iter()
+        .map(|(id, problem)| format!("{id}: {problem}"))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "Service ml/fraud-v2: spec.ports[0]: Workload ml/v1 is selected and has no such port",
+            "Service ml/fraud-v2: spec.ports[1]: Workload ml/v1 is selected and has no such port",
+            "Workload ml/client: spec.outbound.localPorts[1].port: Service ml/two has several ports: name the one meant",
+            "Workload ml/client: spec.outbound.services: there is no Service ml/absent",
+        ]
+    );
+}
+
+#[test]
+fn nobody_is_made_up() {
+    let view = view(MESH);
+    assert!(view.snapshot(&"ml/nobody".parse().unwrap(), Version(1)).is_none());
+    assert!(view.identity(&"ml/nobody".parse().unwrap()).is_none());
+    let identity = view.identity(&"other/v1".parse().unwrap()).unwrap();
+    assert_eq!(identity.to_string(), "spiffe://mesh.local/ns/other/sa/default");
+}
+
+#[test]
+fn what_is_compiled_passes_the_wire() {
+    let snapshot = snapshot(&view(MESH), "ml/client");
+    let message = mesh_api::wire::config::Delta::from(&snapshot.since(None));
+    let delta = mesh_api::wire::delta(message).unwrap();
+    assert_eq!(Snapshot::after(None, delta).unwrap(), snapshot);
+}
+
+#[test]
+fn routes_that_lead_in_circles_end() {
+    let circle = MESH.to_owned()
+        + "---\napiVersion: mesh.dev/v1alpha1\nkind: ModelRoute\nmetadata: {name: back, namespace: ml}\nspec:\n  \
+           service: fraud-v2\n  rules: [{split: {backends: [{name: b, service: fraud}]}}]\n";
+    assert_eq!(snapshot(&view(&circle), "ml/client").services.len(), 2);
+}

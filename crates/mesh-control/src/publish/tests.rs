@@ -1,0 +1,113 @@
+//! Versions over restarts, and how slow proxies follow.
+
+use super::*;
+use crate::index::{Event, Index};
+
+fn view(weight: u32) -> View {
+    let text = format!(
+        "apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {{name: client}}\nspec: {{outbound: {{services: [s]}}}}\n---\n\
+         apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {{name: hermit}}\nspec: {{outbound: {{services: []}}}}\n---\n\
+         apiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {{name: s}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\n\
+         apiVersion: mesh.dev/v1alpha1\nkind: ModelRoute\nmetadata: {{name: s}}\nspec:\n  service: s\n  \
+         rules: [{{split: {{backends: [{{name: a, service: s, weight: {weight}}}]}}}}]\n"
+    );
+    let mut index = Index::new("mesh.local".parse().unwrap());
+    index.apply([Event::Text("m".into(), text)]);
+    assert!(index.problems().is_empty(), "{:?}", index.problems());
+    View::new(&index)
+}
+
+fn weight(snapshot: &Snapshot) -> u32 {
+    let service = &snapshot.services[&"s".parse().unwrap()];
+    service.route.as_ref().unwrap().rules[0].split.backends[0].weight
+}
+
+fn open(dir: &std::path::Path) -> Publisher {
+    Publisher::open(dir.join("version"), view(1)).unwrap()
+}
+
+#[test]
+fn versions_rise_over_restarts_and_only_with_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = open(dir.path());
+    assert_eq!(publisher.current().version, Version(0));
+    let first = publisher.publish(view(1)).unwrap();
+    assert_eq!(publisher.publish(view(1)).unwrap(), first, "the same again");
+    let mut last = first;
+    for weight in 2..RESERVE as u32 + 5 {
+        let next = publisher.publish(view(weight)).unwrap();
+        assert_eq!(next.0, last.0 + 1);
+        last = next;
+    }
+    drop(publisher);
+    let again = open(dir.path());
+    assert!(again.publish(view(1)).unwrap() > last);
+    std::fs::write(dir.path().join("version"), "many").unwrap();
+    let error = Publisher::open(dir.path().join("version"), view(1)).unwrap_err();
+    assert!(error.to_string().contains("does not hold a version"), "{error}");
+}
+
+#[test]
+fn a_version_that_cannot_be_promised_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = Publisher::open(dir.path().join("absent/version"), view(1)).unwrap();
+    assert!(publisher.publish(view(1)).is_err());
+    assert_eq!(publisher.current().version, Version(0));
+}
+
+#[test]
+fn a_slow_proxy_gets_from_what_it_has_to_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = open(dir.path());
+    let mut session = Session::new("client".parse().unwrap(), None);
+    let mut hermit = Session::new("hermit".parse().unwrap(), None);
+    assert!(
+        session.next(&publisher.current()).is_none(),
+        "nothing is published"
+    );
+    publisher.publish(view(1)).unwrap();
+    let first = session.next(&publisher.current()).unwrap();
+    assert!(first.full);
+    hermit.next(&publisher.current()).unwrap();
+    hermit.ack(first.version);
+    for weight in 2..=1_000 {
+        publisher.publish(view(weight)).unwrap();
+        assert!(session.next(&publisher.current()).is_none(), "one is on its way");
+    }
+    assert_eq!(session.ack(Version(first.version.0 + 1)), Answer::Stray);
+    assert_eq!(session.ack(first.version), Answer::Expected);
+    assert_eq!(session.ack(first.version), Answer::Stray, "once");
+    let served = session.serves().unwrap().clone();
+    let second = session.next(&publisher.current()).unwrap();
+    assert_eq!(
+        (second.version.0, second.routes.len(), second.full),
+        (first.version.0 + 999, 1, false)
+    );
+    assert_eq!(
+        weight(&Snapshot::after(Some(&served), second.clone()).unwrap()),
+        1_000
+    );
+    assert!(
+        hermit.next(&publisher.current()).unwrap().is_empty(),
+        "not concerned"
+    );
+
+    // Refused: it stays on what it serves, and gets all that changed since then with the next version.
+    assert_eq!(session.nack(second.version), Answer::Expected);
+    assert!(
+        session.next(&publisher.current()).is_none(),
+        "the same is not sent twice"
+    );
+    publisher.publish(view(7)).unwrap();
+    let third = session.next(&publisher.current()).unwrap();
+    assert_eq!(weight(&Snapshot::after(Some(&served), third).unwrap()), 7);
+}
+
+#[test]
+fn a_workload_that_is_not_there_gets_nothing_until_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = open(dir.path());
+    publisher.publish(view(1)).unwrap();
+    let mut session = Session::new("nobody".parse().unwrap(), None);
+    assert!(session.next(&publisher.current()).is_none());
+}
