@@ -74,7 +74,7 @@ fn heads(bench: &Bench<'_>) {
             headers: &headers,
         };
         bench(name, 0, &mut || {
-            drop(black_box(recognise(protocol, black_box(&head))))
+            drop(black_box(recognise(protocol, black_box(&head))));
         });
     }
 }

@@ -247,6 +247,8 @@ fn take<'a>(left: &mut u32, bytes: &'a [u8]) -> (&'a [u8], usize) {
 fn plain(call: GrpcCall, named: &Named, prefix: Prefix) -> ModelRequest {
     let style = match call.layout {
         Layout::Unnamed => return ModelRequest::unnamed(call.operation),
+        // Without tasks there is nothing to name a model for.
+        Layout::Tasks if named.specs.is_empty() => return ModelRequest::unnamed(call.operation),
         Layout::Spec | Layout::Tasks => MessageStyle::Spec,
         Layout::Strings => MessageStyle::Strings,
         Layout::Repository => MessageStyle::NameOnly,

@@ -92,9 +92,8 @@ fn version_segments(version: &ModelVersion, style: PathStyle) -> Result<String, 
 fn check(target: &str, name: &str, style: PathStyle, change: Change<'_>) -> Result<(), CannotRewrite> {
     let path = Path::parse(target).map_err(|_| CannotRewrite::NotThere)?;
     match style {
+        // The server decodes names and labels, and nothing else of the path.
         PathStyle::TensorFlow => {}
-        PathStyle::KServe | PathStyle::OpenInference | PathStyle::NameOnly | PathStyle::Rest
-            if change.name.is_none() => {}
         PathStyle::KServe | PathStyle::OpenInference | PathStyle::NameOnly | PathStyle::Rest => {
             path.without_odd_escapes().map_err(|_| CannotRewrite::NotThere)?;
         }

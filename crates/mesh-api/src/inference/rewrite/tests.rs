@@ -249,6 +249,14 @@ fn paths() {
             Some("label:x"),
             Err(CannotRewrite::NoLabels),
         ),
+        (
+            OpenInference,
+            "POST",
+            "/v2/models/a/infer",
+            None,
+            Some("v/2"),
+            Err(CannotRewrite::NotThere),
+        ),
         // Servers read such a number differently.
         (
             OpenInference,
@@ -545,6 +553,7 @@ fn grpc_messages() {
             Some("1"),
             Err(CannotRewrite::NoVersions),
         ),
+        (MULTI, b"\x12\x01i", Some("m"), None, Err(CannotRewrite::Nowhere)),
         (LOAD, b"", Some("m"), None, Err(CannotRewrite::Nowhere)),
     ] {
         let out = send(
