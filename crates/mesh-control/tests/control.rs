@@ -5,10 +5,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use mesh_api::wire::admin::{
-    ApplyRequest, DeleteRequest, GetStatusRequest, ListDocumentsRequest, ListProxiesRequest, SetSplitRequest,
-    UndoSplitRequest,
+    ApplyRequest, DeleteRequest, GetStatusRequest, GetTrafficRequest, ListDocumentsRequest,
+    ListProxiesRequest, SetSplitRequest, UndoSplitRequest,
 };
 use mesh_api::wire::identity::identity_client::IdentityClient;
+use mesh_api::wire::telemetry::telemetry_client::TelemetryClient;
+use mesh_api::wire::telemetry::{Series, Snapshot};
 use support::{Follower, MESH, Mesh, ROUTE, certify, csr, weights};
 use tonic::Code;
 
@@ -490,4 +492,94 @@ async fn a_bad_document_is_told_and_the_last_good_state_stays() {
     {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_changes_ends_on_the_last_version() {
+    let mesh = Mesh::start(&[("mesh.yaml", MESH), ("route.yaml", ROUTE)]).await;
+    let credentials = mesh.join("ml/client").await;
+    let mut proxy = mesh.follow(&credentials, "ml/client", 0).await.unwrap();
+    let mut admin = mesh.admin().await;
+    let burst = tokio::spawn(async move {
+        let mut version = 0;
+        for stable in 1..=200 {
+            let request = SetSplitRequest {
+                route: "fraud".into(),
+                weights: BTreeMap::from([("stable".into(), stable)]),
+                ..SetSplitRequest::default()
+            };
+            version = admin.set_split(request).await.unwrap().into_inner().version;
+        }
+        version
+    });
+    let last = proxy
+        .until(|snapshot| weights(snapshot) == Some(vec![200, 5]))
+        .await;
+    assert_eq!(last.version.0, burst.await.unwrap());
+    assert_eq!(
+        mesh.read("route.yaml"),
+        ROUTE.replace("weight: 95", "weight: 200")
+    );
+}
+
+#[tokio::test]
+async fn reports_are_taken_from_who_they_are_about() {
+    let mesh = Mesh::start(&[("mesh.yaml", MESH)]).await;
+    let credentials = mesh.join("ml/client").await;
+    let report = |workload: &str, requests| Snapshot {
+        workload: workload.into(),
+        proxy_id: "proxy-1".into(),
+        series: vec![Series {
+            service: "ml/fraud".into(),
+            requests,
+            ..Series::default()
+        }],
+        certificate_expiry: 0,
+    };
+    let channel = mesh.channel(Some(&credentials)).await.unwrap();
+    let mut telemetry = TelemetryClient::new(channel);
+    let reports = [report("ml/client", 5), report("ml/client", 47)];
+    telemetry.report(tokio_stream::iter(reports)).await.unwrap();
+    let request = GetTrafficRequest { window_seconds: 60 };
+    let traffic = mesh
+        .admin()
+        .await
+        .get_traffic(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (traffic.paths[0].workload.as_str(), traffic.paths[0].requests),
+        ("ml/client", 42)
+    );
+
+    let error = telemetry
+        .report(tokio_stream::iter([report("ml/triton", 1)]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+    let mut stranger = TelemetryClient::new(mesh.channel(None).await.unwrap());
+    let error = stranger
+        .report(tokio_stream::iter([report("ml/client", 1)]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_workload_that_comes_later_is_served_when_it_comes() {
+    let mesh = Mesh::start(&[("mesh.yaml", MESH)]).await;
+    let credentials = mesh.join("ml/client").await;
+    // Of the same account, in the same namespace, and not there yet.
+    let mut proxy = mesh.follow(&credentials, "ml/late", 0).await.unwrap();
+    let late = "apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {name: late, namespace: ml}\nspec: {serviceAccount: client}\n";
+    mesh.write("late.yaml", late);
+    assert!(proxy.receive().await.unwrap().full);
+    // As somebody else it is another matter.
+    mesh.write(
+        "late.yaml",
+        &late.replace("serviceAccount: client", "serviceAccount: other"),
+    );
+    let error = proxy.receive().await.unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied, "{error}");
 }

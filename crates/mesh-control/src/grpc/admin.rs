@@ -28,13 +28,12 @@ use crate::compile::workload_id;
 use crate::join::Tokens;
 use crate::plane::Plane;
 use crate::store::{self, StoreError, split};
+use crate::traffic::MAX_WINDOW;
 
 /// How long changes of the proxies are gathered before they are told.
 const GATHER: Duration = Duration::from_millis(100);
 /// How long a join token lasts when nobody says, and at most, in seconds.
 const TOKEN_TTL: (u32, u32) = (600, 86_400);
-/// The longest window that traffic is asked for, in seconds.
-const MAX_WINDOW: u32 = 300;
 
 /// The Admin service.
 #[derive(Debug)]
@@ -208,7 +207,7 @@ impl Admin for AdminService {
 
     async fn get_traffic(&self, request: Request<GetTrafficRequest>) -> Answer<Traffic> {
         let window = request.into_inner().window_seconds;
-        if window > MAX_WINDOW {
+        if u64::from(window) > MAX_WINDOW {
             return Err(Status::invalid_argument(format!(
                 "window_seconds: {window} is more than {MAX_WINDOW}"
             )));

@@ -13,7 +13,7 @@ use super::{authorise, known_peer, object_name, word};
 use crate::clock::unix_now;
 use crate::plane::Plane;
 use crate::proxies::ProxyKey;
-use crate::traffic::TrafficLog;
+use crate::traffic::{MAX_WINDOW, TrafficLog};
 
 /// The log of what was reported, with the clock that it goes by.
 #[derive(Debug)]
@@ -35,13 +35,18 @@ impl SharedTraffic {
     /// How requests went in the last seconds.
     pub fn over(&self, window: u32) -> Traffic {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (seconds, paths) = log.over(window.into(), self.epoch.elapsed().as_secs());
+        let (seconds, paths) = log.over(window.into(), self.now());
         Traffic { seconds, paths }
+    }
+
+    /// In seconds. It begins above the longest window, so that no window reaches below its beginning.
+    fn now(&self) -> u64 {
+        MAX_WINDOW + 1 + self.epoch.elapsed().as_secs()
     }
 
     fn report(&self, key: &ProxyKey, report: &Snapshot) -> usize {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.report(key, report, self.epoch.elapsed().as_secs())
+        log.report(key, report, self.now())
     }
 }
 
