@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! `meshctl`: the command line of the mesh.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meshctl::run()
+}

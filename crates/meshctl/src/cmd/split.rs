@@ -1,0 +1,437 @@
+//! `meshctl split`: how a route's requests are split over backends, shown, changed, taken back.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use mesh_api::document::{Document, Kind, ModelRouteSpec};
+use mesh_api::name::{Name, ObjectName};
+use mesh_api::route::{MAX_WEIGHT, Route, Rule};
+use mesh_api::wire::admin::{SetSplitRequest, SplitChange, Traffic, UndoSplitRequest, Weight};
+use serde::Serialize;
+
+use super::Context;
+use crate::acks::{self, Acks};
+use crate::client::{Admin, answer};
+use crate::documents::{self, meant};
+use crate::error::{Failure, Outcome};
+use crate::output::{Style, Table, Text, percent};
+use crate::{cli, traffic, words};
+
+/// Flags of `meshctl split`.
+#[derive(Args, Debug)]
+pub(crate) struct Split {
+    /// The ModelRoute, or its service, as name or namespace/name
+    route: String,
+    /// New weights as BACKEND=WEIGHT (those left out keep theirs), or `undo` to take the last change back; default:
+    /// show the split
+    #[arg(value_name = "BACKEND=WEIGHT|undo", value_parser = change)]
+    changes: Vec<Change>,
+    /// The rule; default: the only one that has all the backends named
+    #[arg(long, value_name = "NAME")]
+    rule: Option<Name>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to wait for the proxies
+    #[arg(long, default_value = "10s", value_parser = cli::span, value_name = "SPAN")]
+    timeout: Duration,
+    /// Show the route's tree afterwards, again and again
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Undo,
+    Weight(Name, u32),
+}
+
+fn change(text: &str) -> Result<Change, String> {
+    if text == "undo" {
+        return Ok(Change::Undo);
+    }
+    let (backend, weight) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not BACKEND=WEIGHT, such as canary=10"))?;
+    let backend = Name::from_str(backend).map_err(|error| error.to_string())?;
+    let weight = weight
+        .parse::<u32>()
+        .ok()
+        .filter(|weight| *weight <= MAX_WEIGHT)
+        .ok_or_else(|| format!("{weight:?} is not a weight: write a number from 0 to {MAX_WEIGHT}"))?;
+    Ok(Change::Weight(backend, weight))
+}
+
+/// For machines: what was, what is, and who serves it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    route: String,
+    rule: String,
+    before: Vec<(String, u32)>,
+    after: Vec<(String, u32)>,
+    dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxies: Option<Acks>,
+}
+
+impl Split {
+    /// Shows, changes or takes back.
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        let wanted = self.wanted()?;
+        let mut admin = context.admin().await?;
+        let (name, spec) = self.find(&mut admin, context).await?;
+        let route = Route::new(&name, &spec).map_err(|problems| {
+            Failure::new(format!("ModelRoute {name} is not in force: {}", problems[0]))
+        })?;
+        let done = match &wanted {
+            Wanted::Show => self.show(&mut admin, context, &route).await,
+            Wanted::Weights(weights) if self.dry_run => self.try_out(context, &name, &spec, weights),
+            Wanted::Weights(weights) => {
+                let rule = rule_for(&route, self.rule.as_ref(), weights)?;
+                let request = SetSplitRequest {
+                    namespace: name.namespace.to_string(),
+                    route: name.name.to_string(),
+                    rule: rule.name.to_string(),
+                    weights: weights.iter().map(|(name, it)| (name.to_string(), *it)).collect(),
+                };
+                let change = answer(admin.set_split(request)).await?;
+                self.settle(&mut admin, context, change).await
+            }
+            Wanted::Undo => {
+                let request = UndoSplitRequest {
+                    namespace: name.namespace.to_string(),
+                    route: name.name.to_string(),
+                };
+                let change = answer(admin.undo_split(request)).await?;
+                self.settle(&mut admin, context, change).await
+            }
+        };
+        done?;
+        if self.watch {
+            return super::routes::watch(context, &mut admin, Some(&route.service)).await;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> Outcome<Wanted> {
+        let mut weights = BTreeMap::new();
+        for change in &self.changes {
+            match change {
+                Change::Undo if self.changes.len() > 1 => {
+                    return Err(Failure::Usage("undo stands alone: it takes no weights".into()));
+                }
+                Change::Undo if self.dry_run => {
+                    return Err(Failure::Usage("undo has no --dry-run".into()));
+                }
+                Change::Undo => return Ok(Wanted::Undo),
+                Change::Weight(backend, weight) => {
+                    if weights.insert(backend.clone(), *weight).is_some() {
+                        return Err(Failure::Usage(format!("{backend} stands twice")));
+                    }
+                }
+            }
+        }
+        Ok(if weights.is_empty() { Wanted::Show } else { Wanted::Weights(weights) })
+    }
+
+    async fn find(&self, admin: &mut Admin, context: &Context) -> Outcome<(ObjectName, ModelRouteSpec)> {
+        let listed = documents::list(admin, Some(Kind::ModelRoute), None, None).await?;
+        let (mut specs, mut routes, mut services) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for it in listed {
+            if let Document::ModelRoute(route) = it.document {
+                let name = route.metadata.object_name();
+                let service = ObjectName::new(name.namespace.clone(), route.spec.service.clone());
+                routes.push((name.clone(), name.clone()));
+                services.push((service, name.clone()));
+                specs.insert(name, route.spec);
+            }
+        }
+        // A ModelRoute's own name goes before the name of another one's service.
+        let find = |names| meant("ModelRoute", &self.route, context.namespace(), names);
+        let found = match find(routes) {
+            Err(Failure::Told { .. }) => find(services),
+            other => other,
+        }?;
+        let spec = specs.remove(&found).unwrap_or_else(|| ModelRouteSpec {
+            service: found.name.clone(),
+            rules: Vec::new(),
+        });
+        Ok((found, spec))
+    }
+
+    async fn show(&self, admin: &mut Admin, context: &Context, route: &Route) -> Outcome {
+        let seen = traffic::ask(admin, 10).await?;
+        let rules = route.rules.iter();
+        let rules: Vec<&Rule> = rules
+            .filter(|rule| self.rule.as_ref().is_none_or(|name| rule.name == *name))
+            .collect();
+        if let (Some(rule), true) = (&self.rule, rules.is_empty()) {
+            return Err(no_rule(route, rule));
+        }
+        if let Some(format) = context.machine() {
+            return context.printer.machine(format, &rules);
+        }
+        context.printer.data(&shown(route, &rules, &seen))
+    }
+
+    fn try_out(
+        &self,
+        context: &Context,
+        name: &ObjectName,
+        spec: &ModelRouteSpec,
+        weights: &BTreeMap<Name, u32>,
+    ) -> Outcome {
+        let before = Route::new(name, spec).map_err(|problems| Failure::new(problems[0].to_string()))?;
+        let rule = rule_for(&before, self.rule.as_ref(), weights)?;
+        let mut spec = spec.clone();
+        let position = before.rules.iter().position(|other| other.name == rule.name);
+        if let Some(rule) = position.and_then(|position| spec.rules.get_mut(position)) {
+            for backend in &mut rule.split.backends {
+                backend.weight = weights.get(&backend.name).copied().unwrap_or(backend.weight);
+            }
+        }
+        let after = Route::new(name, &spec)
+            .map_err(|problems| Failure::new(format!("ModelRoute {name}: {}", problems[0])))?;
+        let of = |route: &Route| {
+            let rule = position.and_then(|position| route.rules.get(position));
+            let backends = rule.map(|rule| rule.split.backends.as_slice()).unwrap_or_default();
+            let weights = backends.iter().map(|it| (it.name.to_string(), it.weight));
+            weights.collect::<Vec<_>>()
+        };
+        let changed = Changed {
+            route: name.to_string(),
+            rule: rule.name.to_string(),
+            before: of(&before),
+            after: of(&after),
+            dry_run: true,
+            proxies: None,
+        };
+        tell(context, &changed)
+    }
+
+    /// Waits for the proxies, and tells what changed.
+    async fn settle(&self, admin: &mut Admin, context: &Context, change: SplitChange) -> Outcome {
+        let acks = acks::wait(admin, change.version, self.timeout).await?;
+        let pairs = |weights: Vec<Weight>| weights.into_iter().map(|it| (it.backend, it.weight)).collect();
+        let changed = Changed {
+            route: change.route,
+            rule: change.rule,
+            before: pairs(change.before),
+            after: pairs(change.after),
+            dry_run: false,
+            proxies: Some(acks.clone()),
+        };
+        tell(context, &changed)?;
+        for complaint in acks.complaints() {
+            context.printer.error(&complaint);
+        }
+        for workload in &acks.away {
+            let text = format!("the proxy of {workload} is not connected: it serves what it had");
+            context.printer.warn(&text);
+        }
+        if acks.complete() {
+            return Ok(());
+        }
+        context.printer.hint("`meshctl check` finds what is wrong; `meshctl split ROUTE undo` takes the change back");
+        Err(Failure::Silent)
+    }
+}
+
+enum Wanted {
+    Show,
+    Weights(BTreeMap<Name, u32>),
+    Undo,
+}
+
+/// The rule named, or the only one that has all these backends.
+fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name, u32>) -> Outcome<&'a Rule> {
+    let lacks = |rule: &Rule| {
+        let known = |name: &Name| rule.split.backends.iter().any(|it| it.name == *name);
+        weights.keys().find(|name| !known(name)).cloned()
+    };
+    if let Some(name) = named {
+        let rule = route.rules.iter().find(|rule| rule.name == *name);
+        let rule = rule.ok_or_else(|| no_rule(route, name))?;
+        return match lacks(rule) {
+            None => Ok(rule),
+            Some(backend) => Err(Failure::new(format!("rule {name} has no backend {backend}"))
+                .hint(format!("it has {}", backends(rule)))),
+        };
+    }
+    let fits: Vec<&Rule> = route.rules.iter().filter(|rule| lacks(rule).is_none()).collect();
+    match fits.as_slice() {
+        [one] => Ok(one),
+        [] => {
+            let names: Vec<String> = weights.keys().map(ToString::to_string).collect();
+            let there = route.rules.iter();
+            let there: Vec<String> = there
+                .map(|rule| format!("rule {} has {}", rule.name, backends(rule)))
+                .collect();
+            Err(Failure::new(format!(
+                "no rule of ModelRoute {} has {}",
+                route.object,
+                names.join(" and ")
+            ))
+            .hint(there.join("; ")))
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|rule| rule.name.to_string()).collect();
+            Err(Failure::new(format!(
+                "several rules of ModelRoute {} have these backends: {}",
+                route.object,
+                names.join(", ")
+            ))
+            .hint("say which with --rule"))
+        }
+    }
+}
+
+fn no_rule(route: &Route, name: &Name) -> Failure {
+    let names: Vec<String> = route.rules.iter().map(|rule| rule.name.to_string()).collect();
+    Failure::new(format!("ModelRoute {} has no rule {name}", route.object))
+        .hint(format!("it has {}", names.join(", ")))
+}
+
+fn backends(rule: &Rule) -> String {
+    let names: Vec<&str> = rule.split.backends.iter().map(|it| it.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn tell(context: &Context, changed: &Changed) -> Outcome {
+    if let Some(format) = context.machine() {
+        return context.printer.machine(format, changed);
+    }
+    context.printer.data(&for_people(changed))
+}
+
+fn for_people(changed: &Changed) -> String {
+    let weights = |pairs: &[(String, u32)]| {
+        let parts: Vec<String> = pairs.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+        parts.join(" ")
+    };
+    let line = Text::styled(Style::Strong, changed.route.clone())
+        .plain(format!(" {}: ", changed.rule))
+        .and(Style::Faint, weights(&changed.before))
+        .plain(" → ")
+        .and(Style::Strong, weights(&changed.after));
+    let suffix = match (&changed.proxies, changed.dry_run) {
+        (_, true) => "nothing changed (dry run)".to_owned(),
+        (Some(acks), _) => acks.in_words(),
+        (None, _) => String::new(),
+    };
+    format!("{}\n{suffix}\n", line.ansi())
+}
+
+fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
+    let mut out = String::new();
+    for (index, rule) in rules.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        let head = Text::styled(Style::Strong, route.object.to_string())
+            .plain(format!(" {}: {}", rule.name, words::rule(rule)))
+            .and(Style::Faint, words::key(&rule.split).map(|it| format!(" · {it}")).unwrap_or_default());
+        out.push_str(&format!("{}\n", head.ansi()));
+        let of = |backend: Option<&Name>| {
+            let paths = seen.paths.iter().filter(|path| {
+                let same = traffic::service(path).is_some_and(|service| service == route.service);
+                let backend = backend.is_none_or(|name| path.backend == name.as_str());
+                !path.inbound && same && path.rule == rule.name.as_str() && backend
+            });
+            paths.map(|path| path.requests).sum::<u64>()
+        };
+        let all = of(None);
+        let mut table = Table::new(&["BACKEND", ">WEIGHT", ">SHARE", ">SEEN", "SERVICE"]);
+        for backend in &rule.split.backends {
+            let rewrite = words::rewrite(backend).map(|it| format!(" {it}")).unwrap_or_default();
+            table.row([
+                backend.name.to_string().into(),
+                backend.weight.to_string().into(),
+                percent(u64::from(backend.weight), rule.split.total).into(),
+                percent(of(Some(&backend.name)), all).into(),
+                format!("{}{rewrite}", backend.service).into(),
+            ]);
+        }
+        out.push_str(&table.render());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmd::testing::{documents, plain, traffic};
+
+    fn route() -> Route {
+        let route = documents().into_iter().find_map(|it| match it.document {
+            Document::ModelRoute(route) => Some(route),
+            _ => None,
+        });
+        let route = route.unwrap();
+        Route::new(&route.metadata.object_name(), &route.spec).unwrap()
+    }
+
+    fn weights(pairs: &[(&str, u32)]) -> BTreeMap<Name, u32> {
+        pairs.iter().map(|(name, it)| (name.parse().unwrap(), *it)).collect()
+    }
+
+    #[test]
+    fn the_rule_is_the_one_that_has_the_backends() {
+        let route = route();
+        let rule = |named: Option<&str>, pairs: &[(&str, u32)]| {
+            let named = named.map(|it| it.parse().unwrap());
+            rule_for(&route, named.as_ref(), &weights(pairs))
+                .map(|rule| rule.name.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(rule(None, &[("canary", 10)]).unwrap(), "rule-0");
+        assert_eq!(rule(Some("gold"), &[("stable", 1)]).unwrap(), "gold");
+        assert_eq!(
+            rule(None, &[("stable", 1)]).unwrap_err(),
+            "several rules of ModelRoute ml/fraud have these backends: rule-0, gold"
+        );
+        assert_eq!(
+            rule(None, &[("blue", 1)]).unwrap_err(),
+            "no rule of ModelRoute ml/fraud has blue"
+        );
+        assert_eq!(
+            rule(Some("gold"), &[("canary", 1)]).unwrap_err(),
+            "rule gold has no backend canary"
+        );
+        assert_eq!(
+            rule(Some("lead"), &[("canary", 1)]).unwrap_err(),
+            "ModelRoute ml/fraud has no rule lead"
+        );
+    }
+
+    #[test]
+    fn splits_are_shown_with_what_was_seen() {
+        let route = route();
+        let rules: Vec<&Rule> = route.rules.iter().collect();
+        insta::assert_snapshot!(plain(&shown(&route, &rules, &traffic())));
+    }
+
+    #[test]
+    fn a_change_is_told_before_and_after() {
+        let pairs = |a: u32, b: u32| vec![("stable".to_owned(), a), ("canary".to_owned(), b)];
+        let changed = Changed {
+            route: "ml/fraud".into(),
+            rule: "rule-0".into(),
+            before: pairs(95, 5),
+            after: pairs(50, 50),
+            dry_run: false,
+            proxies: Some(Acks {
+                version: 812,
+                serving: 4,
+                ..Acks::default()
+            }),
+        };
+        assert_eq!(
+            plain(&for_people(&changed)),
+            "ml/fraud rule-0: stable=95 canary=5 → stable=50 canary=50\n4/4 proxies at 812\n"
+        );
+    }
+}

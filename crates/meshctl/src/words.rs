@@ -1,0 +1,69 @@
+//! Routes in words: what a rule asks for, what a split keeps together, what is rewritten on the way.
+
+use mesh_api::document::{HeaderMatch, StringMatch};
+use mesh_api::route::{Backend, Key, Match, Rule, Split};
+
+/// What a rule takes, such as `model fraud, infer or generate`.
+pub(crate) fn rule(rule: &Rule) -> String {
+    if rule.matches.is_empty() {
+        return "every request".into();
+    }
+    let matches: Vec<String> = rule.matches.iter().map(wanted).collect();
+    matches.join(" | ")
+}
+
+/// What a match asks for.
+pub(crate) fn wanted(wanted: &Match) -> String {
+    let mut parts = Vec::new();
+    for (field, text) in [("model", &wanted.model), ("version", &wanted.version)] {
+        parts.extend(text.as_ref().map(|text| format!("{field} {}", string(text))));
+    }
+    if !wanted.operations.is_empty() {
+        let words: Vec<_> = wanted.operations.iter().map(|it| it.as_str()).collect();
+        parts.push(words.join(" or "));
+    }
+    parts.extend(wanted.method.as_ref().map(ToString::to_string));
+    parts.extend(wanted.path.as_ref().map(|path| format!("path {}", string(path))));
+    for (name, value) in &wanted.headers {
+        parts.push(match value {
+            HeaderMatch::Exact(text) => format!("{name}: {text}"),
+            HeaderMatch::Prefix { prefix } => format!("{name}: {prefix}*"),
+            HeaderMatch::Present { present: true } => format!("with {name}"),
+            HeaderMatch::Present { present: false } => format!("without {name}"),
+        });
+    }
+    if let Some(caller) = &wanted.caller {
+        let account = caller.account.as_ref().map_or("*", |name| name.as_str());
+        parts.push(format!("from {}/{account}", caller.namespace));
+    }
+    if parts.is_empty() {
+        return "every request".into();
+    }
+    parts.join(", ")
+}
+
+fn string(text: &StringMatch) -> String {
+    match text {
+        StringMatch::Exact(text) => text.clone(),
+        StringMatch::Prefix { prefix } => format!("{prefix}*"),
+    }
+}
+
+/// What keeps a caller on one backend; none: each request is drawn anew.
+pub(crate) fn key(split: &Split) -> Option<String> {
+    Some(match split.by.as_ref()? {
+        Key::Header(name) => format!("by {name}"),
+        Key::Caller => "by caller".into(),
+    })
+}
+
+/// What a backend asks its server for instead, such as `as version 2`.
+pub(crate) fn rewrite(backend: &Backend) -> Option<String> {
+    let rewrite = backend.rewrite.as_ref()?;
+    let parts = [
+        rewrite.name.as_ref().map(|name| format!("model {name}")),
+        rewrite.version.as_ref().map(|version| format!("version {version}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Some(format!("as {}", parts.join(" ")))
+}
