@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod duration;
+pub mod explain;
 pub mod identity;
 pub mod inference;
 pub mod matching;

@@ -5,12 +5,15 @@
 //! backend). A pure function of key, split and rule, it gives every proxy the same answer, and raising one backend's
 //! part only moves keys to it, never away from it. `ln` is libm's own code, so that machines agree to the last bit.
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 
+use http::HeaderMap;
 use siphasher::sip::SipHasher13;
 
+use crate::identity::Identity;
 use crate::name::ObjectName;
-use crate::route::Split;
+use crate::route::{Key, Split};
 
 /// The position of the backend that a random request goes to.
 ///
@@ -49,6 +52,15 @@ pub fn place(split: &Split, salt: Salt, key: &[u8]) -> usize {
         }
     }
     best.0
+}
+
+/// What keeps the sender of a request on one backend, if the split asks for it and the request has it. Of a header that
+/// stands several times, the first counts.
+pub fn key<'a>(split: &Split, headers: &'a HeaderMap, caller: Option<&Identity>) -> Option<Cow<'a, [u8]>> {
+    match split.by.as_ref()? {
+        Key::Header(name) => headers.get(name).map(|value| Cow::Borrowed(value.as_bytes())),
+        Key::Caller => caller.map(|caller| Cow::Owned(caller.to_string().into_bytes())),
+    }
 }
 
 /// What keeps the keys of different splits apart: made from the service's name, so that all rules of a service agree
