@@ -123,13 +123,15 @@ mod tests {
     #[tokio::test]
     async fn it_waits_until_all_serve_the_version() {
         let fake = Arc::new(FakeControl::default());
-        fake.proxies.send_replace(list(vec![proxy("ml/a", 8), proxy("ml/b", 7)]));
+        fake.proxies
+            .send_replace(list(vec![proxy("ml/a", 8), proxy("ml/b", 7)]));
         let (_dir, mut admin) = serve(&fake).await;
         let waiting = wait(&mut admin, 8, Duration::from_secs(60));
         let acking = async {
             // The watcher is there before the proxy acks.
             fake.proxies.closed_or_watched().await;
-            fake.proxies.send_replace(list(vec![proxy("ml/a", 8), proxy("ml/b", 9)]));
+            fake.proxies
+                .send_replace(list(vec![proxy("ml/a", 8), proxy("ml/b", 9)]));
         };
         let (acks, ()) = tokio::join!(waiting, acking);
         let acks = acks.unwrap();
@@ -159,7 +161,10 @@ mod tests {
         let acks = wait(&mut admin, 8, Duration::from_secs(60)).await.unwrap();
         assert!(!acks.complete());
         assert_eq!(acks.in_words(), "1/2 proxies at 8");
-        assert_eq!(acks.complaints(), ["ml/b refused 8: Route ml/fraud: rules[0]: bad"]);
+        assert_eq!(
+            acks.complaints(),
+            ["ml/b refused 8: Route ml/fraud: rules[0]: bad"]
+        );
     }
 
     #[tokio::test]

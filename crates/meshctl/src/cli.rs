@@ -30,10 +30,22 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Globals {
     /// The mesh to talk to; default: the one started last
-    #[arg(long, global = true, env = "MESH", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "MESH",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     pub(crate) mesh: Option<Name>,
     /// The namespace; default: where the name is found, if it is found in one alone
-    #[arg(short, long, global = true, value_name = "NAME", conflicts_with = "all_namespaces")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        conflicts_with = "all_namespaces"
+    )]
     pub(crate) namespace: Option<Name>,
     /// All namespaces; lists show them all unless --namespace is given
     #[arg(short = 'A', long, global = true)]
@@ -129,9 +141,16 @@ pub(crate) struct Files {
     pub(crate) filename: Vec<PathBuf>,
 }
 
-/// Reads a kind as people type it.
+/// Reads a kind as people type it: in any case, in the plural, or by its initials.
 pub(crate) fn kind(text: &str) -> Result<Kind, String> {
-    text.parse::<Kind>().map_err(|error| error.to_string())
+    Ok(match text {
+        "mc" => Kind::MeshConfig,
+        "wl" => Kind::Workload,
+        "svc" => Kind::Service,
+        "tp" => Kind::TrafficPolicy,
+        "mr" => Kind::ModelRoute,
+        _ => return text.parse::<Kind>().map_err(|error| error.to_string()),
+    })
 }
 
 /// Reads a span of time.
@@ -202,14 +221,29 @@ mod tests {
             ("meshctl split fraud stable=-1", ErrorKind::ValueValidation),
             ("meshctl split fraud stable=1000001", ErrorKind::ValueValidation),
             ("meshctl split fraud Stable=1", ErrorKind::ValueValidation),
-            ("meshctl split fraud stable=1 --timeout 10", ErrorKind::ValueValidation),
+            (
+                "meshctl split fraud stable=1 --timeout 10",
+                ErrorKind::ValueValidation,
+            ),
             ("meshctl apply", ErrorKind::MissingRequiredArgument),
             ("meshctl delete ModelRoute", ErrorKind::MissingRequiredArgument),
             ("meshctl validate", ErrorKind::MissingRequiredArgument),
-            ("meshctl explain --service fraud", ErrorKind::MissingRequiredArgument),
-            ("meshctl explain --service fraud --path /x -H nocolon", ErrorKind::ValueValidation),
-            ("meshctl explain --service fraud --path /x --caller a", ErrorKind::ValueValidation),
-            ("meshctl explain --service fraud --path /x --method G(T", ErrorKind::ValueValidation),
+            (
+                "meshctl explain --service fraud",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            (
+                "meshctl explain --service fraud --path /x -H nocolon",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "meshctl explain --service fraud --path /x --caller a",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "meshctl explain --service fraud --path /x --method G(T",
+                ErrorKind::ValueValidation,
+            ),
             ("meshctl completions klingon", ErrorKind::InvalidValue),
         ] {
             match parse(line) {

@@ -61,9 +61,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Waits for an answer, in bounded time.
-pub(crate) async fn answer<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Outcome<T> {
+pub(crate) async fn answer<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Outcome<T> {
     match tokio::time::timeout(ANSWER, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(refused(&status)),

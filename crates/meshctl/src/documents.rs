@@ -54,9 +54,8 @@ pub(crate) fn read_files(paths: &[PathBuf]) -> Outcome<Vec<FileText>> {
 
 fn read_file(file: &Path) -> Outcome<FileText> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        Failure::new(format!("cannot read {}: it is not UTF-8 text", file.display()))
-    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::new(format!("cannot read {}: it is not UTF-8 text", file.display())))?;
     Ok(FileText {
         file: file.to_owned(),
         text,
@@ -124,7 +123,9 @@ pub(crate) async fn list(
 
 /// What this meshctl can't read, a newer control plane wrote: it is left out.
 fn in_force(stored: StoredDocument) -> Option<InForce> {
-    let parsed = parse_all(Path::new(&stored.file), &stored.yaml).into_iter().next()?;
+    let parsed = parse_all(Path::new(&stored.file), &stored.yaml)
+        .into_iter()
+        .next()?;
     let (document, _) = parsed.ok()?;
     Some(InForce { document, stored })
 }
@@ -157,7 +158,9 @@ pub(crate) fn meant(
     match found.as_slice() {
         [one] => Ok((*one).clone()),
         [] => {
-            let place = namespace.map(|it| format!(" in namespace {it}")).unwrap_or_default();
+            let place = namespace
+                .map(|it| format!(" in namespace {it}"))
+                .unwrap_or_default();
             let mut there: Vec<String> = names.iter().map(|(_, object)| object.to_string()).collect();
             there.sort();
             there.dedup();
@@ -208,7 +211,12 @@ mod tests {
     #[test]
     fn folders_are_read_in_order_and_hidden_files_are_not() {
         let dir = tempfile::tempdir().unwrap();
-        for (file, text) in [("b.yaml", "b"), ("a/x.yml", "x"), (".git/c.yaml", "c"), ("d.txt", "d")] {
+        for (file, text) in [
+            ("b.yaml", "b"),
+            ("a/x.yml", "x"),
+            (".git/c.yaml", "c"),
+            ("d.txt", "d"),
+        ] {
             let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();

@@ -44,7 +44,9 @@ impl MeshHome {
     /// The folder at `root`.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     /// The mesh of this name, whether it is there or not.
@@ -181,7 +183,13 @@ pub(crate) fn name_after(folder: &Path) -> Option<Name> {
     let folder = folder.file_name()?.to_string_lossy().to_lowercase();
     let letters: String = folder
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     letters.trim_matches('-').parse().ok()
@@ -199,7 +207,12 @@ mod tests {
         let none = home.meant(None).unwrap_err();
         assert_eq!(none.to_string(), "no mesh is running");
         let shop: Name = "shop".parse().unwrap();
-        assert!(home.meant(Some(&shop)).unwrap_err().to_string().contains("no mesh shop"));
+        assert!(
+            home.meant(Some(&shop))
+                .unwrap_err()
+                .to_string()
+                .contains("no mesh shop")
+        );
         let mesh = home.mesh(&shop);
         mesh.make().unwrap();
         home.set_current(&mesh).unwrap();
@@ -230,7 +243,11 @@ mod tests {
             ("___", None),
             ("/", None),
         ] {
-            assert_eq!(name_after(Path::new(folder)).as_ref().map(Name::as_str), name, "{folder}");
+            assert_eq!(
+                name_after(Path::new(folder)).as_ref().map(Name::as_str),
+                name,
+                "{folder}"
+            );
         }
     }
 

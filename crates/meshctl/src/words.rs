@@ -62,7 +62,10 @@ pub(crate) fn rewrite(backend: &Backend) -> Option<String> {
     let rewrite = backend.rewrite.as_ref()?;
     let parts = [
         rewrite.name.as_ref().map(|name| format!("model {name}")),
-        rewrite.version.as_ref().map(|version| format!("version {version}")),
+        rewrite
+            .version
+            .as_ref()
+            .map(|version| format!("version {version}")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     Some(format!("as {}", parts.join(" ")))

@@ -56,7 +56,10 @@ pub(crate) async fn run(context: &Context) -> Outcome {
     let findings = match looked_at(context).await {
         Ok((status, proxies)) => findings(&status, &proxies, clock()),
         Err(Failure::Told { error, hints }) => {
-            let fix = hints.into_iter().next().unwrap_or_else(|| "see the control plane's log".into());
+            let fix = hints
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| "see the control plane's log".into());
             vec![wrong("control", Verdict::Failed, format!("{error:#}"), fix)]
         }
         Err(other) => return Err(other),
@@ -110,10 +113,16 @@ fn versions(status: &Status, proxies: &ProxyList) -> Finding {
     if status.software != own {
         others.push(format!("control plane {}", status.software));
     }
-    let odd = proxies.proxies.iter().filter(|it| it.connected && it.software != own);
+    let odd = proxies
+        .proxies
+        .iter()
+        .filter(|it| it.connected && it.software != own);
     others.extend(odd.map(|it| format!("{} {}", it.workload, it.software)));
     if others.is_empty() {
-        return ok("versions", format!("meshctl, control plane and proxies are {own}"));
+        return ok(
+            "versions",
+            format!("meshctl, control plane and proxies are {own}"),
+        );
     }
     wrong(
         "versions",
@@ -151,7 +160,10 @@ fn root(status: &Status, now: i64) -> Finding {
 
 fn documents(status: &Status) -> Vec<Finding> {
     if status.problems.is_empty() {
-        return vec![ok("documents", format!("all documents of {} are in force", status.source))];
+        return vec![ok(
+            "documents",
+            format!("all documents of {} are in force", status.source),
+        )];
     }
     let problems = status.problems.iter();
     problems
@@ -179,17 +191,26 @@ fn one(proxy: &Proxy, published: u64, now: i64) -> Vec<Finding> {
     let failed = |says: String, fix: &str| wrong("proxies", Verdict::Failed, says, fix);
     if !proxy.connected {
         findings.push(failed(
-            format!("the proxy of {name} is not connected; it serves what it had, version {}", proxy.version),
+            format!(
+                "the proxy of {name} is not connected; it serves what it had, version {}",
+                proxy.version
+            ),
             "see the proxy's log; start it again if it has ended",
         ));
     } else if !proxy.refusal.is_empty() {
         findings.push(failed(
-            format!("the proxy of {name} refused version {}: {}", proxy.sent, proxy.refusal),
+            format!(
+                "the proxy of {name} refused version {}: {}",
+                proxy.sent, proxy.refusal
+            ),
             "mend the object it names, or give proxy and control plane the same release",
         ));
     } else if proxy.version < published && proxy.version < proxy.sent {
         findings.push(failed(
-            format!("the proxy of {name} serves version {} of {published}", proxy.version),
+            format!(
+                "the proxy of {name} serves version {} of {published}",
+                proxy.version
+            ),
             "wait a moment; if it stays so, see the proxy's log",
         ));
     }
@@ -209,7 +230,10 @@ fn one(proxy: &Proxy, published: u64, now: i64) -> Vec<Finding> {
         left if left < LEAF_SOON => findings.push(wrong(
             "certificates",
             Verdict::Warning,
-            format!("the certificate of {name} ends in {}", ago(now, proxy.certificate_expiry)),
+            format!(
+                "the certificate of {name} ends in {}",
+                ago(now, proxy.certificate_expiry)
+            ),
             "see the proxy's log: it should have been renewed",
         )),
         _ => {}
@@ -304,7 +328,11 @@ mod tests {
             version: 7,
         };
         let findings = findings(&status, &proxies, 4_600);
-        assert!(findings.iter().all(|it| it.verdict == Verdict::Ok || it.fix.is_some()));
+        assert!(
+            findings
+                .iter()
+                .all(|it| it.verdict == Verdict::Ok || it.fix.is_some())
+        );
         insta::assert_snapshot!(plain(&for_people(&findings)));
     }
 }

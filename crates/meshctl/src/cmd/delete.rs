@@ -38,7 +38,9 @@ impl Delete {
         if let Some(format) = context.machine() {
             return context.printer.machine(format, &text);
         }
-        context.printer.data(&format!("{} {object} deleted\n", self.kind))?;
+        context
+            .printer
+            .data(&format!("{} {object} deleted\n", self.kind))?;
         context.printer.say(format!("version {version}"));
         Ok(())
     }

@@ -93,8 +93,14 @@ fn summary(document: &Document) -> String {
         }
         Document::Workload(object) => {
             let ports = object.spec.ports.iter();
-            let ports: Vec<_> = ports.map(|port| format!("{}:{}", port.name, port.listen)).collect();
-            let serves = if ports.is_empty() { "serves nothing".into() } else { ports.join(", ") };
+            let ports: Vec<_> = ports
+                .map(|port| format!("{}:{}", port.name, port.listen))
+                .collect();
+            let serves = if ports.is_empty() {
+                "serves nothing".into()
+            } else {
+                ports.join(", ")
+            };
             format!("{serves}, as {}", object.spec.service_account)
         }
         Document::ModelRoute(object) => {

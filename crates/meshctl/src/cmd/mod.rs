@@ -14,7 +14,7 @@ pub(crate) mod routes;
 pub(crate) mod split;
 pub(crate) mod stat;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod up;
 pub(crate) mod validate;
 mod version;
@@ -87,7 +87,8 @@ impl Context {
 
     /// Whether lists show what is in this namespace.
     pub(crate) fn shows(&self, name: &ObjectName) -> bool {
-        self.namespace().is_none_or(|namespace| name.namespace == *namespace)
+        self.namespace()
+            .is_none_or(|namespace| name.namespace == *namespace)
     }
 
     /// The form of what is printed, when it is one for machines.

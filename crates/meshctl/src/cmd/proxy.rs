@@ -60,7 +60,9 @@ impl Proxy {
                 None => context.printer.data(&table(&views, clock()).render()),
             };
         };
-        let names = views.iter().filter_map(|view| view.workload.parse::<ObjectName>().ok());
+        let names = views
+            .iter()
+            .filter_map(|view| view.workload.parse::<ObjectName>().ok());
         let names: Vec<_> = names.map(|name| (name.clone(), name)).collect();
         let name = meant("proxy", name, context.namespace(), names)?;
         if self.table {
@@ -109,7 +111,11 @@ fn table(views: &[View], now: i64) -> Table {
             view.workload.clone().into(),
             connected(view),
             Text::styled(
-                if view.version < view.sent { Style::Warn } else { Style::Plain },
+                if view.version < view.sent {
+                    Style::Warn
+                } else {
+                    Style::Plain
+                },
                 view.version.to_string(),
             ),
             view.sent.to_string().into(),
@@ -140,7 +146,10 @@ pub(crate) fn expiry(end: i64, now: i64) -> Text {
 fn details(view: &View, now: i64) -> String {
     let mut lines = vec![
         ("workload", Text::styled(Style::Strong, view.workload.clone())),
-        ("software", format!("mesh-proxy {} ({})", view.software, view.proxy_id).into()),
+        (
+            "software",
+            format!("mesh-proxy {} ({})", view.software, view.proxy_id).into(),
+        ),
         (
             "connected",
             connected(view).plain(format!(", for {}", ago(view.connected_since, now))),
@@ -156,10 +165,7 @@ fn details(view: &View, now: i64) -> String {
             )
             .into(),
         ),
-        (
-            "certificate",
-            expiry(view.certificate_expiry, now).plain(" left"),
-        ),
+        ("certificate", expiry(view.certificate_expiry, now).plain(" left")),
     ];
     if let Some(refusal) = &view.refusal {
         lines.push(("refusal", Text::styled(Style::Bad, refusal.clone())));
@@ -173,8 +179,12 @@ fn details(view: &View, now: i64) -> String {
 /// What the proxy itself has built, from its admin endpoint.
 async fn built(mesh: &Mesh, name: &ObjectName) -> Outcome<String> {
     let file = mesh.proxy_admin(name);
-    let address = std::fs::read_to_string(&file)
-        .with_context(|| format!("cannot read {}: `meshctl up` did not start this proxy", file.display()))?;
+    let address = std::fs::read_to_string(&file).with_context(|| {
+        format!(
+            "cannot read {}: `meshctl up` did not start this proxy",
+            file.display()
+        )
+    })?;
     let address: SocketAddr = address
         .trim()
         .parse()

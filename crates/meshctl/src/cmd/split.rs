@@ -16,7 +16,7 @@ use crate::acks::{self, Acks};
 use crate::client::{Admin, answer};
 use crate::documents::{self, meant};
 use crate::error::{Failure, Outcome};
-use crate::output::{Style, Table, Text, percent};
+use crate::output::{Style, Table, Text, percent, share};
 use crate::{cli, traffic, words};
 
 /// Flags of `meshctl split`.
@@ -134,7 +134,11 @@ impl Split {
                 }
             }
         }
-        Ok(if weights.is_empty() { Wanted::Show } else { Wanted::Weights(weights) })
+        Ok(if weights.is_empty() {
+            Wanted::Show
+        } else {
+            Wanted::Weights(weights)
+        })
     }
 
     async fn find(&self, admin: &mut Admin, context: &Context) -> Outcome<(ObjectName, ModelRouteSpec)> {
@@ -197,7 +201,9 @@ impl Split {
             .map_err(|problems| Failure::new(format!("ModelRoute {name}: {}", problems[0])))?;
         let of = |route: &Route| {
             let rule = position.and_then(|position| route.rules.get(position));
-            let backends = rule.map(|rule| rule.split.backends.as_slice()).unwrap_or_default();
+            let backends = rule
+                .map(|rule| rule.split.backends.as_slice())
+                .unwrap_or_default();
             let weights = backends.iter().map(|it| (it.name.to_string(), it.weight));
             weights.collect::<Vec<_>>()
         };
@@ -235,7 +241,9 @@ impl Split {
         if acks.complete() {
             return Ok(());
         }
-        context.printer.hint("`meshctl check` finds what is wrong; `meshctl split ROUTE undo` takes the change back");
+        context
+            .printer
+            .hint("`meshctl check` finds what is wrong; `meshctl split ROUTE undo` takes the change back");
         Err(Failure::Silent)
     }
 }
@@ -309,7 +317,10 @@ fn tell(context: &Context, changed: &Changed) -> Outcome {
 
 fn for_people(changed: &Changed) -> String {
     let weights = |pairs: &[(String, u32)]| {
-        let parts: Vec<String> = pairs.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+        let parts: Vec<String> = pairs
+            .iter()
+            .map(|(name, weight)| format!("{name}={weight}"))
+            .collect();
         parts.join(" ")
     };
     let line = Text::styled(Style::Strong, changed.route.clone())
@@ -333,7 +344,12 @@ fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
         }
         let head = Text::styled(Style::Strong, route.object.to_string())
             .plain(format!(" {}: {}", rule.name, words::rule(rule)))
-            .and(Style::Faint, words::key(&rule.split).map(|it| format!(" · {it}")).unwrap_or_default());
+            .and(
+                Style::Faint,
+                words::key(&rule.split)
+                    .map(|it| format!(" · {it}"))
+                    .unwrap_or_default(),
+            );
         out.push_str(&format!("{}\n", head.ansi()));
         let of = |backend: Option<&Name>| {
             let paths = seen.paths.iter().filter(|path| {
@@ -346,11 +362,13 @@ fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
         let all = of(None);
         let mut table = Table::new(&["BACKEND", ">WEIGHT", ">SHARE", ">SEEN", "SERVICE"]);
         for backend in &rule.split.backends {
-            let rewrite = words::rewrite(backend).map(|it| format!(" {it}")).unwrap_or_default();
+            let rewrite = words::rewrite(backend)
+                .map(|it| format!(" {it}"))
+                .unwrap_or_default();
             table.row([
                 backend.name.to_string().into(),
                 backend.weight.to_string().into(),
-                percent(u64::from(backend.weight), rule.split.total).into(),
+                share(backend.weight, rule.split.total).into(),
                 percent(of(Some(&backend.name)), all).into(),
                 format!("{}{rewrite}", backend.service).into(),
             ]);
@@ -375,7 +393,10 @@ mod tests {
     }
 
     fn weights(pairs: &[(&str, u32)]) -> BTreeMap<Name, u32> {
-        pairs.iter().map(|(name, it)| (name.parse().unwrap(), *it)).collect()
+        pairs
+            .iter()
+            .map(|(name, it)| (name.parse().unwrap(), *it))
+            .collect()
     }
 
     #[test]

@@ -176,7 +176,11 @@ mod tests {
 
     #[test]
     fn services_and_workloads_have_their_numbers() {
-        let rows = rows(&documents(), &traffic(), &[proxy("ml/triton-v1", 7), proxy("ml/client", 7)]);
+        let rows = rows(
+            &documents(),
+            &traffic(),
+            &[proxy("ml/triton-v1", 7), proxy("ml/client", 7)],
+        );
         insta::assert_snapshot!(plain(&tables(&rows, 10.0, false)));
         insta::assert_snapshot!("wide", plain(&tables(&rows, 10.0, true)));
     }

@@ -195,7 +195,9 @@ impl admin_server::Admin for FakeControl {
     }
 
     async fn undo_split(&self, _: Request<UndoSplitRequest>) -> Answer<SplitChange> {
-        Err(Status::not_found("ModelRoute ml/fraud has no change to take back"))
+        Err(Status::not_found(
+            "ModelRoute ml/fraud has no change to take back",
+        ))
     }
 
     async fn list_proxies(&self, _: Request<ListProxiesRequest>) -> Answer<ProxyList> {

@@ -65,11 +65,15 @@ pub(crate) fn check(texts: &[FileText]) -> Found {
                         earlier.line,
                         document.id()
                     );
-                    found.errors.push(source.error(Some(document.id()), "metadata.name", reason));
+                    found
+                        .errors
+                        .push(source.error(Some(document.id()), "metadata.name", reason));
                 } else if problems.is_empty() {
                     good.push((document, source));
                 } else {
-                    let errors = problems.iter().map(|problem| error(&source, document.id(), problem));
+                    let errors = problems
+                        .iter()
+                        .map(|problem| error(&source, document.id(), problem));
                     found.errors.extend(errors);
                 }
             }
@@ -140,33 +144,108 @@ mod tests {
         ("{", "mesh.yaml:"),
         ("- a", "mesh.yaml:1: "),
         ("kind: Service\nmetadata: {name: a}", "apiVersion: missing"),
-        ("apiVersion: v1\nkind: Service\nmetadata: {name: a}", "\"v1\" is not an API of this mesh"),
-        ("HEADkind: service\nmetadata: {name: a}", "\"service\" is written Service"),
-        ("HEADkind: VirtualNode\nmetadata: {name: a}", "unknown kind \"VirtualNode\""),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}",
+            "\"v1\" is not an API of this mesh",
+        ),
+        (
+            "HEADkind: service\nmetadata: {name: a}",
+            "\"service\" is written Service",
+        ),
+        (
+            "HEADkind: VirtualNode\nmetadata: {name: a}",
+            "unknown kind \"VirtualNode\"",
+        ),
         ("HEADmetadata: {name: a}", "kind: missing"),
         ("HEADkind: Service\nspec: {ports: []}", "metadata"),
-        ("HEADkind: Service\nmetadata: {name: A}\nspec: {ports: []}", "metadata.name"),
-        ("HEADkind: Service\nmetadata: {name: a, nmaespace: b}\nspec: {ports: []}", "nmaespace"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: []}", "spec.ports: a service needs a port"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 0}]}", "spec.ports[0].port"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 65536}]}", "spec.ports[0].port"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1, appProtocol: soap}]}", "appProtocol"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}, {name: h, port: 2}]}", "spec.ports[1].name"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}], hosts: [\"a:1\"]}", "spec.hosts[0]"),
-        ("HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}], external: [{port: g, address: \"1.2.3.4:5\"}]}", "spec.external[0].port"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1, listen: 1}]}", "127.0.0.1:1 is used by an earlier port"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {address: nowhere}", "spec.address"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: []}}", "spec.command.run: names no program"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: [x], ready: {port: 1, path: x}}}", "spec.command.ready.path"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: [x], ready: {port: 1, timeout: 5}}}", "spec.command.ready.timeout"),
-        ("HEADkind: Workload\nmetadata: {name: a}\nspec: {outbound: {localPorts: [{listen: 1, service: A}]}}", "spec.outbound.localPorts[0].service"),
-        ("HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {trustDomain: A}", "spec.trustDomain"),
-        ("HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {mtls: off}", "spec.mtls"),
-        ("HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {inference: {readAheadBytes: 1}}", "spec.inference.readAheadBytes"),
-        ("HEADkind: TrafficPolicy\nmetadata: {name: a}\nspec: {service: a, loadBalancing: {algorithm: best}}", "algorithm"),
-        ("HEADkind: TrafficPolicy\nmetadata: {name: a}\nspec: {service: a, connection: {connectTimeout: 0s}}", "connectTimeout"),
-        ("HEADkind: ModelRoute\nmetadata: {name: a}\nspec: {service: a, rules: [{split: {backends: []}}]}", "spec.rules[0].split.backends: 0 backends"),
-        ("HEADkind: ModelRoute\nmetadata: {name: a}\nspec: {service: a}", "rules"),
+        (
+            "HEADkind: Service\nmetadata: {name: A}\nspec: {ports: []}",
+            "metadata.name",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a, nmaespace: b}\nspec: {ports: []}",
+            "nmaespace",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: []}",
+            "spec.ports: a service needs a port",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 0}]}",
+            "spec.ports[0].port",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 65536}]}",
+            "spec.ports[0].port",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1, appProtocol: soap}]}",
+            "appProtocol",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}, {name: h, port: 2}]}",
+            "spec.ports[1].name",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}], hosts: [\"a:1\"]}",
+            "spec.hosts[0]",
+        ),
+        (
+            "HEADkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1}], external: [{port: g, address: \"1.2.3.4:5\"}]}",
+            "spec.external[0].port",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {ports: [{name: h, port: 1, listen: 1}]}",
+            "127.0.0.1:1 is used by an earlier port",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {address: nowhere}",
+            "spec.address",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: []}}",
+            "spec.command.run: names no program",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: [x], ready: {port: 1, path: x}}}",
+            "spec.command.ready.path",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {command: {run: [x], ready: {port: 1, timeout: 5}}}",
+            "spec.command.ready.timeout",
+        ),
+        (
+            "HEADkind: Workload\nmetadata: {name: a}\nspec: {outbound: {localPorts: [{listen: 1, service: A}]}}",
+            "spec.outbound.localPorts[0].service",
+        ),
+        (
+            "HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {trustDomain: A}",
+            "spec.trustDomain",
+        ),
+        (
+            "HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {mtls: off}",
+            "spec.mtls",
+        ),
+        (
+            "HEADkind: MeshConfig\nmetadata: {name: a}\nspec: {inference: {readAheadBytes: 1}}",
+            "spec.inference.readAheadBytes",
+        ),
+        (
+            "HEADkind: TrafficPolicy\nmetadata: {name: a}\nspec: {service: a, loadBalancing: {algorithm: best}}",
+            "algorithm",
+        ),
+        (
+            "HEADkind: TrafficPolicy\nmetadata: {name: a}\nspec: {service: a, connection: {connectTimeout: 0s}}",
+            "connectTimeout",
+        ),
+        (
+            "HEADkind: ModelRoute\nmetadata: {name: a}\nspec: {service: a, rules: [{split: {backends: []}}]}",
+            "spec.rules[0].split.backends: 0 backends",
+        ),
+        (
+            "HEADkind: ModelRoute\nmetadata: {name: a}\nspec: {service: a}",
+            "rules",
+        ),
     ];
 
     #[test]
@@ -191,13 +270,18 @@ mod tests {
 
     #[test]
     fn what_documents_do_to_each_other_is_told() {
-        let service = format!("{HEAD}kind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{name: h, port: 1}}]}}\n");
+        let service =
+            format!("{HEAD}kind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{name: h, port: 1}}]}}\n");
         let route = |name: &str| {
             format!(
                 "{HEAD}kind: ModelRoute\nmetadata: {{name: {name}}}\nspec: {{service: a, rules: [{{split: {{backends: [{{name: x, service: gone}}]}}}}]}}\n"
             )
         };
-        let text = format!("{service}---\n{service}---\n{}---\n{}", route("one"), route("two"));
+        let text = format!(
+            "{service}---\n{service}---\n{}---\n{}",
+            route("one"),
+            route("two")
+        );
         let found = found(&text);
         insta::assert_snapshot!(anstream::adapter::strip_str(&found.for_people()).to_string());
     }

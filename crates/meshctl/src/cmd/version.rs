@@ -34,5 +34,7 @@ pub(crate) async fn run(context: &Context) -> Outcome {
         (Some(software), Some(mesh)) => format!("{software} (mesh {mesh})"),
         _ => "not running".into(),
     };
-    context.printer.data(&format!("client   {}\ncontrol  {control}\n", versions.client))
+    context
+        .printer
+        .data(&format!("client   {}\ncontrol  {control}\n", versions.client))
 }

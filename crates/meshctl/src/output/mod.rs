@@ -7,7 +7,7 @@ mod text;
 mod tree;
 
 pub(crate) use printer::{Format, Printer};
-pub(crate) use quantity::{ago, clock, in_words, latency, percent, rate};
+pub(crate) use quantity::{ago, clock, in_words, latency, percent, rate, share};
 pub(crate) use table::Table;
 pub(crate) use text::{Style, Text};
 pub(crate) use tree::{Columns, Node, render as render_tree};

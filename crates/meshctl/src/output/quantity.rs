@@ -42,6 +42,15 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// A weight's part of all weights in percent: `95%`, `0.5%`, `33.3%`.
+pub(crate) fn share(weight: u32, total: u64) -> String {
+    let weight = u64::from(weight);
+    if total > 0 && weight * 100 % total == 0 {
+        return format!("{}%", weight * 100 / total);
+    }
+    percent(weight, total)
+}
+
 /// A span of time by its two largest units: `41ms`, `3.2s`, `5m12s`, `23h59m`, `3650d`.
 pub(crate) fn in_words(span: Duration) -> String {
     let seconds = span.as_secs();

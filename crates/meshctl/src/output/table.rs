@@ -42,11 +42,7 @@ impl Table {
         let widths: Vec<usize> = (0..head.len())
             .map(|column| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells
-                    .chain(head.get(column))
-                    .map(Text::width)
-                    .max()
-                    .unwrap_or(0)
+                cells.chain(head.get(column)).map(Text::width).max().unwrap_or(0)
             })
             .collect();
         let mut out = String::new();

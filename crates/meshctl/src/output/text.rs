@@ -149,7 +149,13 @@ mod tests {
     fn text_is_cut_at_columns_and_not_at_bytes() {
         let text = Text::from("größe").and(Style::Bad, "模型x");
         assert_eq!(text.width(), 10);
-        for (width, expected) in [(10, "größe模型x"), (9, "größe模…"), (7, "größe…"), (3, "gr…"), (1, "…")] {
+        for (width, expected) in [
+            (10, "größe模型x"),
+            (9, "größe模…"),
+            (7, "größe…"),
+            (3, "gr…"),
+            (1, "…"),
+        ] {
             let cut = text.cut(width);
             assert!(cut.width() <= width, "{width}");
             let plain: String = cut.0.iter().map(|(_, text)| text.as_str()).collect();

@@ -68,7 +68,11 @@ fn widest(node: &Node, depth: usize) -> usize {
 fn branch(out: &mut String, lead: &str, nodes: &[Node], columns: Columns, labels: usize) {
     for (index, node) in nodes.iter().enumerate() {
         let last = index + 1 == nodes.len();
-        let (knot, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let (knot, below) = if last {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
         line(
             out,
             &format!("{lead}{knot}"),
@@ -107,7 +111,10 @@ mod tests {
     fn numbers_line_up_whatever_the_depth() {
         let leaf = |name: &str, n: &str| Node::new(name).cells(vec![n.into()]);
         let mut rule = Node::new("rule-0, a line without numbers that may be as long as it likes to be");
-        rule.children = vec![leaf("stable", "37.9"), leaf("canary with a very long name", "2.0")];
+        rule.children = vec![
+            leaf("stable", "37.9"),
+            leaf("canary with a very long name", "2.0"),
+        ];
         let mut root = leaf("ml/fraud", "39.9");
         root.children = vec![rule, leaf("otherwise", "0.0")];
         let text = render(&[root], &[("RPS", 6)], 40);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::view::View;
-use crate::output::{percent, rate};
+use crate::output::{rate, share};
 
 /// An arrow of the graph.
 struct Arrow {
@@ -29,11 +29,7 @@ fn arrows(view: &View) -> Vec<Arrow> {
                 arrows.push(Arrow {
                     from: name.clone(),
                     to: backend.service.to_string(),
-                    label: format!(
-                        "{} {}",
-                        backend.name,
-                        percent(u64::from(backend.weight), backend.total)
-                    ),
+                    label: format!("{} {}", backend.name, share(backend.weight, backend.total)),
                 });
             }
         }
@@ -44,8 +40,14 @@ fn arrows(view: &View) -> Vec<Arrow> {
 /// Every node once, in order.
 fn nodes(view: &View, arrows: &[Arrow]) -> Vec<String> {
     let services = view.services.iter().map(|service| service.name.to_string());
-    let ends = arrows.iter().flat_map(|arrow| [arrow.from.clone(), arrow.to.clone()]);
-    services.chain(ends).collect::<BTreeSet<_>>().into_iter().collect()
+    let ends = arrows
+        .iter()
+        .flat_map(|arrow| [arrow.from.clone(), arrow.to.clone()]);
+    services
+        .chain(ends)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 /// For Graphviz: `meshctl routes -o dot | dot -Tsvg`.

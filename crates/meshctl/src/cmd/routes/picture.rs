@@ -1,7 +1,7 @@
 //! The tree that people read.
 
 use super::view::{Model, Otherwise, Rule, Service, View, Way, Weighted};
-use crate::output::{Columns, Node, Style, Text, latency, percent, render_tree};
+use crate::output::{Columns, Node, Style, Text, latency, render_tree, share};
 
 const COLUMNS: Columns = &[("RPS", 5), ("SUCCESS", 7), ("P50", 6), ("P99", 6), ("FIRST", 6)];
 const WIDE: Columns = &[
@@ -56,7 +56,8 @@ impl Pen {
         }
         node.children.extend(service.rules.iter().map(|it| self.rule(it)));
         if let Some(otherwise) = &service.otherwise {
-            node.children.push(self.otherwise(otherwise, !service.rules.is_empty()));
+            node.children
+                .push(self.otherwise(otherwise, !service.rules.is_empty()));
         }
         node
     }
@@ -73,14 +74,24 @@ impl Pen {
     }
 
     fn backend(&self, backend: &Weighted) -> Node {
-        let share = percent(u64::from(backend.weight), backend.total);
+        let share = share(backend.weight, backend.total);
         let idle = backend.weight == 0;
-        let rewrite = backend.rewrite.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
-        let mut label = Text::styled(if idle { Style::Faint } else { Style::Strong }, format!("{share:>4}"))
-            .and(if idle { Style::Faint } else { Style::Plain }, format!(" {}", backend.name))
-            .and(Style::Faint, " → ")
-            .plain(backend.service.name.to_string())
-            .and(Style::Faint, rewrite);
+        let rewrite = backend
+            .rewrite
+            .as_ref()
+            .map(|it| format!(" {it}"))
+            .unwrap_or_default();
+        let mut label = Text::styled(
+            if idle { Style::Faint } else { Style::Strong },
+            format!("{share:>4}"),
+        )
+        .and(
+            if idle { Style::Faint } else { Style::Plain },
+            format!(" {}", backend.name),
+        )
+        .and(Style::Faint, " → ")
+        .plain(backend.service.name.to_string())
+        .and(Style::Faint, rewrite);
         if backend.endpoints == 0 {
             label = label.and(Style::Bad, " (no endpoints)");
         }
@@ -127,7 +138,10 @@ impl Pen {
         }
         cells.extend([time(0.99), latency(counts.first_byte()).into()]);
         if self.wide {
-            cells.extend([counts.in_flight.to_string().into(), counts.retries.to_string().into()]);
+            cells.extend([
+                counts.in_flight.to_string().into(),
+                counts.retries.to_string().into(),
+            ]);
         }
         cells
     }
@@ -142,7 +156,10 @@ mod tests {
     fn the_tree_shows_who_calls_what_and_how_it_does() {
         let view = View::of(&documents(), &traffic());
         let picture = plain(&draw(&view, 100, false));
-        assert!(picture.lines().all(|line| line.chars().count() <= 100), "{picture}");
+        assert!(
+            picture.lines().all(|line| line.chars().count() <= 100),
+            "{picture}"
+        );
         insta::assert_snapshot!(picture);
     }
 
@@ -150,7 +167,10 @@ mod tests {
     fn without_traffic_the_tree_shows_what_would_be() {
         let view = View::of(&documents(), &Default::default());
         insta::assert_snapshot!(plain(&draw(&view, 100, true)));
-        assert_eq!(draw(&View::of(&[], &Default::default()), 100, false), "no services\n");
+        assert_eq!(
+            draw(&View::of(&[], &Default::default()), 100, false),
+            "no services\n"
+        );
     }
 
     #[test]

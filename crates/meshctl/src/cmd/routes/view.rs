@@ -190,7 +190,10 @@ impl<'a> Mesh<'a> {
             return 0;
         };
         let selected = self.labels.iter().filter(|(workload, labels)| {
-            let all = spec.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+            let all = spec
+                .selector
+                .iter()
+                .all(|(key, value)| labels.get(key) == Some(value));
             !spec.selector.is_empty() && workload.namespace == service.namespace && all
         });
         selected.count() + spec.external.len()
@@ -245,10 +248,16 @@ fn service(mesh: &Mesh<'_>, name: &ObjectName, spec: &ServiceSpec, paths: &[&Pat
 }
 
 fn rule(mesh: &Mesh<'_>, rule: &mesh_api::route::Rule, paths: &[&Path], seconds: f64) -> Rule {
-    let own = paths.iter().copied().filter(|path| path.rule == rule.name.as_str());
+    let own = paths
+        .iter()
+        .copied()
+        .filter(|path| path.rule == rule.name.as_str());
     let paths: Vec<&Path> = own.collect();
     let backend = |backend: &Backend| {
-        let own = paths.iter().copied().filter(|path| path.backend == backend.name.as_str());
+        let own = paths
+            .iter()
+            .copied()
+            .filter(|path| path.backend == backend.name.as_str());
         let paths: Vec<&Path> = own.collect();
         Weighted {
             name: backend.name.to_string(),
