@@ -19,7 +19,7 @@ use crate::inference::{
 };
 use crate::matching;
 use crate::name::{Name, ObjectName};
-use crate::route::{Backend, Key, Route, Split};
+use crate::route::{Backend, Key, Route, Split, depend_on_model};
 use crate::split::{self, Salt};
 
 /// A request to be explained.
@@ -220,7 +220,8 @@ pub fn explain<'a>(
             endpoints: Vec::new(),
         },
     };
-    let read = match read(&mesh.config, port.app_protocol, question) {
+    let rules = route.map(|route| route.rules.as_slice()).unwrap_or_default();
+    let read = match read(&mesh.config, port.app_protocol, question, depend_on_model(rules)) {
         Ok(read) => read,
         Err(refused) => {
             explanation.decision = refused;
@@ -243,7 +244,6 @@ pub fn explain<'a>(
         operation: model.map(|it| it.operation),
         caller: question.caller,
     };
-    let rules = route.map(|route| route.rules.as_slice()).unwrap_or_default();
     let taken = matching::find(rules, &request);
     explanation.rules = rules
         .iter()
@@ -264,7 +264,7 @@ pub fn explain<'a>(
             let endpoints = mesh.endpoints(question.service, port);
             if endpoints.is_empty() && !rules.is_empty() {
                 refused(
-                    503,
+                    404,
                     "no-rule",
                     "no rule takes the request, and the service has no endpoints",
                 )
@@ -289,6 +289,7 @@ fn read(
     config: &MeshConfigSpec,
     protocol: AppProtocol,
     question: &Question<'_>,
+    needed: bool,
 ) -> Result<Option<(ModelRequest, Option<String>)>, Decision> {
     let turned_away =
         |refusal: Refusal| refused(refusal.status().as_u16(), refusal.reason.as_str(), refusal.detail);
@@ -302,6 +303,13 @@ fn read(
         Recognition::Known(model) => return Ok(Some((model, None))),
         Recognition::Body(scanner) => scanner,
     };
+    if !needed {
+        let note = "no rule depends on the model: its name is read as the body passes";
+        return Ok(Some((
+            ModelRequest::unnamed(scanner.operation()),
+            Some(note.into()),
+        )));
+    }
     let ahead = config.inference.read_ahead_bytes as usize;
     let (near, far) = question.body.split_at(question.body.len().min(ahead));
     scanner.push(near).map_err(turned_away)?;

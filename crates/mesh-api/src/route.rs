@@ -196,6 +196,20 @@ impl Route {
     }
 }
 
+/// Whether where a request goes by these rules, or what it asks for there, depends on the model it names.
+pub fn depend_on_model(rules: &[Rule]) -> bool {
+    rules.iter().any(|rule| {
+        rule.matches
+            .iter()
+            .any(|wanted| wanted.model.is_some() || wanted.version.is_some())
+            || rule
+                .split
+                .backends
+                .iter()
+                .any(|backend| backend.rewrite.is_some())
+    })
+}
+
 impl Rule {
     fn new(
         at: &str,

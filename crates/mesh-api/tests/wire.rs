@@ -4,8 +4,8 @@
 use mesh_api::document::{BalancerKind, ModelRouteSpec, MtlsMode};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{
-    Delta, Endpoint, InboundPort, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing, TrafficPolicy, Version,
-    Workload,
+    Delta, Endpoint, InboundPort, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing, TrafficPolicy,
+    Version, Workload,
 };
 use mesh_api::wire::{self, config};
 use proptest::prelude::*;
@@ -13,7 +13,8 @@ use proptest::strategy::ValueTree;
 use prost::Message;
 
 fn route(namespace: &str, service: &str, weight: u32, key: bool, rewrite: bool, timeout: u64) -> Route {
-    let mut canary = serde_json::json!({"name": "canary", "service": "other/canary", "port": "grpc", "weight": weight});
+    let mut canary =
+        serde_json::json!({"name": "canary", "service": "other/canary", "port": "grpc", "weight": weight});
     if rewrite {
         canary["model"] = serde_json::json!({"name": "fraud-2", "version": "7"});
     }
@@ -33,7 +34,8 @@ fn route(namespace: &str, service: &str, weight: u32, key: bool, rewrite: bool, 
         "timeouts": {"firstByte": format!("{timeout}ms"), "idle": "30s"},
         "retries": {"attempts": 3},
     });
-    let spec: ModelRouteSpec = serde_json::from_value(serde_json::json!({"service": service, "rules": [rule]})).unwrap();
+    let spec: ModelRouteSpec =
+        serde_json::from_value(serde_json::json!({"service": service, "rules": [rule]})).unwrap();
     Route::new(&format!("{namespace}/route").parse().unwrap(), &spec).unwrap()
 }
 
@@ -147,33 +149,118 @@ proptest! {
 fn what_is_wrong_is_named() {
     type Spoil = fn(&mut config::Delta);
     let cases: [(Spoil, &str); 26] = [
-        (|d| d.mesh.as_mut().unwrap().trust_domain = "A B".into(), "Mesh: trust_domain: "),
-        (|d| d.mesh.as_mut().unwrap().read_ahead_bytes = 0, "Mesh: read_ahead_bytes: 0 is not"),
-        (|d| d.mesh.as_mut().unwrap().access_log = Some(config::AccessLog { percent: f64::NAN }), "Mesh: access_log.percent: "),
-        (|d| d.workload.as_mut().unwrap().identity = "spiffe://x".into(), "Workload ml/client: identity: "),
-        (|d| d.workload.as_mut().unwrap().name = String::new(), "Workload : name: "),
-        (|d| d.workload.as_mut().unwrap().proxy_listen = "localhost:1".into(), "Workload ml/client: proxy_listen: "),
-        (|d| d.workload.as_mut().unwrap().proxy_listen = "127.0.0.1:2001".into(), "listened on already"),
-        (|d| d.workload.as_mut().unwrap().ports[0].listen = "127.0.0.1:0".into(), "ports[0].listen: port 0"),
-        (|d| d.workload.as_mut().unwrap().ports[0].app_protocol = "smtp".into(), "ports[0].app_protocol: "),
-        (|d| d.services[0].ports.clear(), "Service ml/s0: ports: there is none"),
-        (|d| d.services[0].ports[0].port = 70_000, "Service ml/s0: ports[0].port: 70000 is not a port"),
-        (|d| d.services[0].policy.as_mut().unwrap().balancer = "fastest".into(), "policy.balancer: unknown algorithm"),
-        (|d| d.services[0].policy.as_mut().unwrap().connect_timeout_ms = 0, "policy.connect_timeout_ms: "),
-        (|d| { let twice = d.services[0].clone(); d.services.push(twice); }, "Service ml/s0: : stands twice"),
-        (|d| d.endpoints[0].endpoints[0].identity = "nobody".into(), "Endpoints ml/s0: endpoints[0].identity: "),
-        (|d| { d.endpoints[0].endpoints[0].addresses.insert("http".into(), "x".into()); }, "endpoints[0].addresses: "),
-        (|d| d.routes[0].object = "elsewhere/route".into(), "Route ml/s0: object: "),
-        (|d| d.routes[0].rules[0].split = None, "Route ml/s0: rules[0].split: missing"),
-        (|d| d.routes[0].rules[0].retry_attempts = 1_000, "rules[0].retry_attempts: "),
-        (|d| d.routes[0].rules[0].split.as_mut().unwrap().backends.clear(), "rules[0].split.backends: 0 backends"),
-        (|d| d.routes[0].rules[0].split.as_mut().unwrap().backends[0].service = "stable".into(), "has no namespace"),
-        (|d| d.routes[0].rules[0].split.as_mut().unwrap().by = Some(config::split::By::Caller(false)), "by.caller: is false"),
+        (
+            |d| d.mesh.as_mut().unwrap().trust_domain = "A B".into(),
+            "Mesh: trust_domain: ",
+        ),
+        (
+            |d| d.mesh.as_mut().unwrap().read_ahead_bytes = 0,
+            "Mesh: read_ahead_bytes: 0 is not",
+        ),
+        (
+            |d| d.mesh.as_mut().unwrap().access_log = Some(config::AccessLog { percent: f64::NAN }),
+            "Mesh: access_log.percent: ",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().identity = "spiffe://x".into(),
+            "Workload ml/client: identity: ",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().name = String::new(),
+            "Workload : name: ",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().proxy_listen = "localhost:1".into(),
+            "Workload ml/client: proxy_listen: ",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().proxy_listen = "127.0.0.1:2001".into(),
+            "listened on already",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().ports[0].listen = "127.0.0.1:0".into(),
+            "ports[0].listen: port 0",
+        ),
+        (
+            |d| d.workload.as_mut().unwrap().ports[0].app_protocol = "smtp".into(),
+            "ports[0].app_protocol: ",
+        ),
+        (
+            |d| d.services[0].ports.clear(),
+            "Service ml/s0: ports: there is none",
+        ),
+        (
+            |d| d.services[0].ports[0].port = 70_000,
+            "Service ml/s0: ports[0].port: 70000 is not a port",
+        ),
+        (
+            |d| d.services[0].policy.as_mut().unwrap().balancer = "fastest".into(),
+            "policy.balancer: unknown algorithm",
+        ),
+        (
+            |d| d.services[0].policy.as_mut().unwrap().connect_timeout_ms = 0,
+            "policy.connect_timeout_ms: ",
+        ),
+        (
+            |d| {
+                let twice = d.services[0].clone();
+                d.services.push(twice);
+            },
+            "Service ml/s0: : stands twice",
+        ),
+        (
+            |d| d.endpoints[0].endpoints[0].identity = "nobody".into(),
+            "Endpoints ml/s0: endpoints[0].identity: ",
+        ),
+        (
+            |d| {
+                d.endpoints[0].endpoints[0]
+                    .addresses
+                    .insert("http".into(), "x".into());
+            },
+            "endpoints[0].addresses: ",
+        ),
+        (
+            |d| d.routes[0].object = "elsewhere/route".into(),
+            "Route ml/s0: object: ",
+        ),
+        (
+            |d| d.routes[0].rules[0].split = None,
+            "Route ml/s0: rules[0].split: missing",
+        ),
+        (
+            |d| d.routes[0].rules[0].retry_attempts = 1_000,
+            "rules[0].retry_attempts: ",
+        ),
+        (
+            |d| d.routes[0].rules[0].split.as_mut().unwrap().backends.clear(),
+            "rules[0].split.backends: 0 backends",
+        ),
+        (
+            |d| d.routes[0].rules[0].split.as_mut().unwrap().backends[0].service = "stable".into(),
+            "has no namespace",
+        ),
+        (
+            |d| d.routes[0].rules[0].split.as_mut().unwrap().by = Some(config::split::By::Caller(false)),
+            "by.caller: is false",
+        ),
         // A match that says nothing must not match everything.
-        (|d| d.routes[0].rules[0].matches[0].model = Some(config::StringMatch { how: None }), "matches[0].model: says nothing"),
-        (|d| d.routes[0].rules[0].matches[0].operations.push("dance".into()), "matches[0].operations: "),
-        (|d| d.routes[0].rules[0].matches[0].caller = "everybody".into(), "matches[0].caller: "),
-        (|d| d.removed_services.push("not a name".into()), "Delta: removed_services: "),
+        (
+            |d| d.routes[0].rules[0].matches[0].model = Some(config::StringMatch { how: None }),
+            "matches[0].model: says nothing",
+        ),
+        (
+            |d| d.routes[0].rules[0].matches[0].operations.push("dance".into()),
+            "matches[0].operations: ",
+        ),
+        (
+            |d| d.routes[0].rules[0].matches[0].caller = "everybody".into(),
+            "matches[0].caller: ",
+        ),
+        (
+            |d| d.removed_services.push("not a name".into()),
+            "Delta: removed_services: ",
+        ),
     ];
     for (spoil, expected) in cases {
         let mut message = good();
@@ -203,11 +290,27 @@ fn good() -> config::Delta {
 fn a_delta_that_does_not_follow_is_refused() {
     let message = good();
     let first = Snapshot::after(None, wire::delta(message.clone()).unwrap()).unwrap();
-    let partial = config::Delta { full: false, version: 2, ..config::Delta::default() };
+    let partial = config::Delta {
+        full: false,
+        version: 2,
+        ..config::Delta::default()
+    };
     assert!(Snapshot::after(None, wire::delta(partial.clone()).unwrap()).is_err());
-    let stray = config::Delta { endpoints: vec![config::Endpoints { service: "ml/nowhere".into(), endpoints: vec![] }], ..partial };
+    let stray = config::Delta {
+        endpoints: vec![config::Endpoints {
+            service: "ml/nowhere".into(),
+            endpoints: vec![],
+        }],
+        ..partial
+    };
     let error = Snapshot::after(Some(&first), wire::delta(stray).unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "endpoints of service ml/nowhere, which is not known");
-    let empty = config::Delta { mesh: None, ..message };
+    assert_eq!(
+        error.to_string(),
+        "endpoints of service ml/nowhere, which is not known"
+    );
+    let empty = config::Delta {
+        mesh: None,
+        ..message
+    };
     assert!(Snapshot::after(None, wire::delta(empty).unwrap()).is_err());
 }

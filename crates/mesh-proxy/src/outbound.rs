@@ -12,7 +12,7 @@ use mesh_api::inference::ModelRequest;
 use mesh_api::inference::rewrite::rewrite;
 use mesh_api::matching;
 use mesh_api::name::Name;
-use mesh_api::route::{Key, ModelRewrite, Split};
+use mesh_api::route::{ModelRewrite, Split};
 use mesh_api::split;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
@@ -210,12 +210,8 @@ fn decide<'a>(
 }
 
 fn choose(worker: &Worker, table: &Table, split: &Split, salt: split::Salt, parts: &Parts) -> usize {
-    match &split.by {
-        Some(Key::Header(name)) => match parts.headers.get(name) {
-            Some(value) => split::place(split, salt, value.as_bytes()),
-            None => split::draw(split, worker.random()),
-        },
-        Some(Key::Caller) => split::place(split, salt, table.identity.to_string().as_bytes()),
+    match split::key(split, &parts.headers, Some(&table.identity)) {
+        Some(key) => split::place(split, salt, &key),
         None => split::draw(split, worker.random()),
     }
 }

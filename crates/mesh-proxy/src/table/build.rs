@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mesh_api::name::{Name, ObjectName};
-use mesh_api::route::{Backend, Rule};
+use mesh_api::route::{Backend, Rule, depend_on_model};
 use mesh_api::snapshot::{self, Snapshot, TrafficPolicy};
 use mesh_api::split::Salt;
 
@@ -95,17 +95,6 @@ fn absent(service: &ObjectName, port: &Name) -> ServicePort {
     }
 }
 
-fn reads_model(rule: &Rule) -> bool {
-    rule.matches
-        .iter()
-        .any(|wanted| wanted.model.is_some() || wanted.version.is_some())
-        || rule
-            .split
-            .backends
-            .iter()
-            .any(|backend| backend.rewrite.is_some())
-}
-
 struct Builder<'a> {
     before: Option<&'a Table>,
     endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
@@ -160,7 +149,7 @@ impl<'a> Builder<'a> {
                     .route
                     .as_ref()
                     .map(|route| format!("ModelRoute {}", route.object).into()),
-                reads_model: rules.iter().any(reads_model),
+                reads_model: depend_on_model(rules),
                 rules: rules.to_vec(),
                 targets: rules.iter().map(|rule| self.targets(rule, &port.name)).collect(),
                 own: Arc::clone(own),
