@@ -1,2 +1,70 @@
-//! Skeleton.
-fn main() {}
+//! The `mesh-proxy` binary: flags, log, signals.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use mesh_proxy::app::Proxy;
+use mesh_proxy::config::{Config, LogFormat};
+use mesh_proxy::drain::Drain;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    start_log(config.log_format);
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The control side runs on this thread; requests run on the workers' own.
+fn run(config: &Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        let proxy = Proxy::start(config, Box::new(std::io::stdout())).await?;
+        let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
+        let drain: Drain = proxy.drain().clone();
+        tokio::spawn(async move {
+            for first in [true, false] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if first {
+                    drain.start();
+                } else {
+                    tracing::warn!("told again: ending at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+        proxy.run().await;
+        Ok(())
+    })
+}
+
+/// The proxy's own log, on standard error; MESH_LOG says how much (`info`, `mesh_proxy=debug` …).
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("MESH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -6,7 +6,7 @@
 use std::io::{BufWriter, Write};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use time::OffsetDateTime;
@@ -66,10 +66,7 @@ fn write_all(waiting: &Receiver<Message>, out: Box<dyn Write + Send>) {
             if out.write_all(&line).is_err() {
                 return;
             }
-            next = match waiting.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = waiting.try_recv().ok();
         }
         if out.flush().is_err() || matches!(next, Some(Message::End)) {
             return;

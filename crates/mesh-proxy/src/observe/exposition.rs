@@ -30,6 +30,9 @@ pub fn render(observe: &Observe) -> String {
     page.0
 }
 
+type CountsOf = fn(&Totals) -> &Counts;
+type NumberOf = fn(&Totals) -> u64;
+
 fn requests(page: &mut Page, series: &[(String, Totals)]) {
     page.head(names::REQUESTS);
     for (labels, totals) in series {
@@ -38,7 +41,7 @@ fn requests(page: &mut Page, series: &[(String, Totals)]) {
             page.sample(names::REQUESTS.0, &labels, count);
         }
     }
-    let durations: [(Described, fn(&Totals) -> &Counts); 2] = [
+    let durations: [(Described, CountsOf); 2] = [
         (names::DURATION, |totals| &totals.latency),
         (names::FIRST_BYTE, |totals| &totals.first_byte),
     ];
@@ -48,7 +51,7 @@ fn requests(page: &mut Page, series: &[(String, Totals)]) {
             page.histogram(name.0, labels, counts(totals));
         }
     }
-    let counters: [(Described, fn(&Totals) -> u64); 3] = [
+    let counters: [(Described, NumberOf); 3] = [
         (names::REQUEST_BYTES, |totals| totals.request_bytes),
         (names::RESPONSE_BYTES, |totals| totals.response_bytes),
         (names::RETRIES, |totals| totals.retries),

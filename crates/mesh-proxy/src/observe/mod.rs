@@ -252,6 +252,7 @@ pub struct WorkerObserve {
     settings: RefCell<Cache<SettingsOf, Arc<Settings>>>,
     random: Random,
     /// Details of closed records, for their memory.
+    #[allow(clippy::vec_box, reason = "records hold them boxed, and give the boxes back")]
     spare: RefCell<Vec<Box<Details>>>,
 }
 

@@ -43,6 +43,7 @@ pub struct Record {
     first_byte: Option<Duration>,
     log: Option<f64>,
     span: Option<Span>,
+    // Boxed, so that a record that is not logged moves few bytes.
     details: Option<Box<Details>>,
 }
 
@@ -323,7 +324,10 @@ impl Details {
 /// Sets a text, within its bound.
 fn set(text: &mut String, value: &str) {
     text.clear();
-    let end = value.floor_char_boundary(MAX_TEXT);
+    let mut end = value.len().min(MAX_TEXT);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
     text.push_str(&value[..end]);
 }
 

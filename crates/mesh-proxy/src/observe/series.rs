@@ -323,12 +323,15 @@ impl Totals {
     }
 }
 
+type ServiceKey = (Direction, Box<str>);
+type ModelKey = (Box<str>, Box<str>);
+
 /// The series of all workers.
 #[derive(Debug, Default)]
 pub struct SeriesTable {
     shards: DashMap<Labels, Vec<(usize, Arc<Series>)>>,
-    models: DashMap<(Direction, Box<str>), HashSet<(Box<str>, Box<str>)>>,
-    peers: DashMap<(Direction, Box<str>), HashSet<Identity>>,
+    models: DashMap<ServiceKey, HashSet<ModelKey>>,
+    peers: DashMap<ServiceKey, HashSet<Identity>>,
 }
 
 impl SeriesTable {

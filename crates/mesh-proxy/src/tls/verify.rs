@@ -39,7 +39,7 @@ impl ResolvesClientCert for Presented {
 }
 
 /// Why a certificate with a good chain is refused all the same.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Refused {
     #[error("peer certificate: {0}")]
     Leaf(#[from] super::LeafError),
@@ -47,6 +47,13 @@ enum Refused {
     Other { expected: Identity, found: Identity },
     #[error("peer certificate: {found} is not of trust domain {expected}")]
     TrustDomain { expected: TrustDomain, found: Identity },
+}
+
+/// In words, since rustls shows the errors it carries by their `Debug`.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Refused> for Error {

@@ -1,0 +1,189 @@
+//! Puts the proxy together, runs it, and ends it: workers for requests, and beside them, on the runtime that calls
+//! this, everything else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admin::{self, Admin};
+use crate::apply::Applier;
+use crate::config::Config;
+use crate::control::Subscription;
+use crate::control::dial::Dialer;
+use crate::credentials::Keeper;
+use crate::drain::Drain;
+use crate::observe::{Observe, report, spans};
+use crate::persist;
+use crate::shared::Shared;
+use crate::state::StateDir;
+use crate::worker::Workers;
+
+/// A proxy that runs.
+pub struct Proxy {
+    subscription: Subscription,
+    observe: Arc<Observe>,
+    shared: Arc<Shared>,
+    drain_limit: Option<Duration>,
+    admin: SocketAddr,
+    /// What ends with the proxy.
+    tasks: JoinSet<()>,
+    /// What ends by itself, once there is nothing left to save.
+    saving: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts a proxy. When this returns, it serves with the configuration and the certificate that were saved, if
+    /// there are some. The access log goes to `log`.
+    ///
+    /// # Errors
+    /// When the state directory or the admin address can't be used, or saved secrets are open to others.
+    pub async fn start(config: &Config, log: Box<dyn io::Write + Send>) -> Result<Self> {
+        let state = StateDir::open(&config.state)?;
+        let listener = TcpListener::bind(config.admin)
+            .await
+            .with_context(|| format!("--admin: can't listen on {}", config.admin))?;
+        let admin = listener.local_addr().context("--admin: learn the address")?;
+        let dialer = Arc::new(Dialer::new(config.control.clone(), config.trust_bundle.clone()));
+        dialer.roots()?;
+
+        let (observe, finished) = Observe::new(config.workload.clone(), log);
+        let shared = Arc::new(Shared::default());
+        let (renewed, generation) = watch::channel(0);
+        let (latest, watched) = watch::channel(None);
+        let mut keeper = Keeper {
+            workload: config.workload.clone(),
+            identity: config.identity.clone(),
+            token_file: config.token_file.clone(),
+            dialer: Arc::clone(&dialer),
+            state: state.clone(),
+            cell: Arc::clone(&shared.credentials),
+            renewed,
+            observe: Arc::clone(&observe),
+        };
+        keeper.load()?;
+        let workers =
+            Workers::start(&shared, &observe, config.worker_count()).context("--workers: start threads")?;
+        let mut subscription = Subscription {
+            dialer: Arc::clone(&dialer),
+            credentials: Arc::clone(&shared.credentials),
+            renewed: generation.clone(),
+            observe: Arc::clone(&observe),
+            applier: Applier::new(Arc::clone(&shared), workers),
+            latest,
+        };
+        take_saved(&state, &mut subscription);
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run());
+        tasks.spawn(spans::export(Arc::clone(&observe), finished));
+        tasks.spawn(report::run(
+            Arc::clone(&observe),
+            dialer,
+            Arc::clone(&shared.credentials),
+            generation,
+        ));
+        tasks.spawn(admin::serve(
+            listener,
+            Arc::new(Admin {
+                observe: Arc::clone(&observe),
+                credentials: Arc::clone(&shared.credentials),
+                latest: watched.clone(),
+                drain: shared.drain.clone(),
+            }),
+        ));
+        let saving = tokio::spawn(persist::keep(state, watched));
+        tracing::info!(workload = %config.workload, %admin, proxy = observe.proxy_id, "started");
+        Ok(Self {
+            subscription,
+            observe,
+            shared,
+            drain_limit: config.drain_limit.map(mesh_api::duration::Duration::get),
+            admin,
+            tasks,
+            saving,
+        })
+    }
+
+    /// Where the admin endpoint listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What makes the proxy end.
+    pub fn drain(&self) -> &Drain {
+        &self.shared.drain
+    }
+
+    /// Follows the control plane until the proxy is drained: told to end, and every connection closed, or the limit
+    /// over. Then saves, writes what is left of the access log, and ends the workers.
+    pub async fn run(mut self) {
+        let drain = self.shared.drain.clone();
+        tokio::select! {
+            () = drained(&drain, self.drain_limit) => {}
+            () = self.subscription.run() => {}
+        }
+        self.tasks.abort_all();
+        let Subscription { applier, latest, .. } = self.subscription;
+        drop(latest);
+        let saved = self.saving.await;
+        if saved.is_err() {
+            tracing::warn!("the configuration could not be saved");
+        }
+        let observe = self.observe;
+        let ended = tokio::task::spawn_blocking(move || {
+            applier.stop();
+            // After the workers: requests that were cut off are logged too.
+            observe.close();
+        });
+        if ended.await.is_err() {
+            tracing::warn!("the workers did not end as they should");
+        }
+        tracing::info!("ended");
+    }
+}
+
+/// Until the proxy is told to end and has nothing open, or the limit is over.
+async fn drained(drain: &Drain, limit: Option<Duration>) {
+    drain.started().await;
+    tracing::info!(open = drain.open_count(), "draining");
+    match limit {
+        None => drain.done().await,
+        Some(limit) => {
+            if tokio::time::timeout(limit, drain.done()).await.is_err() {
+                tracing::warn!(
+                    open = drain.open_count(),
+                    "--drain-limit is over: closing what is left"
+                );
+            }
+        }
+    }
+}
+
+/// Serves with the saved configuration until there is a newer one.
+fn take_saved(state: &StateDir, subscription: &mut Subscription) {
+    match persist::load(state) {
+        Ok(None) => {}
+        Ok(Some(snapshot)) => {
+            let version = snapshot.version;
+            match subscription.take_saved(snapshot) {
+                Ok(()) => tracing::info!(%version, "configuration: using the saved one"),
+                Err(refusals) => {
+                    for refusal in refusals {
+                        tracing::error!(
+                            %version,
+                            "configuration: the saved one is not used: {}: {}: {}",
+                            refusal.object, refusal.field, refusal.reason
+                        );
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::warn!("configuration: the saved one is not used: {error}"),
+    }
+}

@@ -1,0 +1,107 @@
+//! When a certificate is renewed: at 70 % of the life it had when it came, a little earlier or later in each proxy;
+//! again and again while the control plane is away. The one at hand stays until the next is there.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Backoff, Keeper, ObtainError, Random, store};
+use crate::tls::Credentials;
+
+/// The longest sleep: the wall clock may jump, and a laptop may sleep for days.
+const LOOK: Duration = Duration::from_secs(30);
+/// The part of a certificate's life after which it is renewed, in percent, and how much it varies.
+const RENEW_AT: f64 = 70.0;
+const VARIES: f64 = 5.0;
+
+impl Keeper {
+    /// Obtains and renews for as long as the proxy lives.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let random = Random::default();
+        loop {
+            if let Some(credentials) = self.cell.load_full() {
+                sleep_until(renewal(&credentials, SystemTime::now(), &random)).await;
+            }
+            while let Err(error) = self.renew().await {
+                self.observe.certificate("failed");
+                let pause = backoff.pause();
+                self.complain(&error, pause);
+                tokio::time::sleep(pause).await;
+            }
+            self.observe.certificate("ok");
+            backoff.reset();
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), ObtainError> {
+        let material = self.obtain().await?;
+        let credentials = material.credentials()?;
+        tracing::info!(
+            identity = %credentials.identity,
+            serial = credentials.serial,
+            "certificate: obtained, holds {:?}",
+            credentials.not_after.duration_since(SystemTime::now()).unwrap_or_default()
+        );
+        let (state, text) = (self.state.clone(), material.to_pem());
+        self.identity = Some(credentials.identity.clone());
+        self.swap(credentials);
+        // Used even if it can't be kept: the proxy would only have to join again after a restart.
+        let saved = tokio::task::spawn_blocking(move || store::save(&state, &text)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!("the certificate could not be saved: {error}");
+        }
+        Ok(())
+    }
+
+    fn complain(&self, error: &ObtainError, pause: Duration) {
+        let left = self
+            .cell
+            .load()
+            .as_ref()
+            .and_then(|credentials| credentials.not_after.duration_since(SystemTime::now()).ok());
+        match left {
+            Some(left) => tracing::warn!(?pause, "certificate: not renewed, {left:.0?} left: {error}"),
+            None => tracing::error!(
+                ?pause,
+                "certificate: none that holds, handshakes are refused: {error}"
+            ),
+        }
+    }
+}
+
+/// When credentials that are there at `now` should be renewed.
+fn renewal(credentials: &Credentials, now: SystemTime, random: &Random) -> SystemTime {
+    let left = credentials.not_after.duration_since(now).unwrap_or_default();
+    let part = RENEW_AT + VARIES * (crate::observe::random::percentage(random.next()) / 50.0 - 1.0);
+    now + left.mul_f64(part / 100.0)
+}
+
+async fn sleep_until(time: SystemTime) {
+    while let Ok(left) = time.duration_since(SystemTime::now())
+        && !left.is_zero()
+    {
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Authority;
+
+    #[test]
+    fn renewal_is_at_about_70_percent_of_what_is_left() {
+        let credentials = Authority::new().credentials("spiffe://mesh.local/ns/ml/sa/web");
+        let random = Random::default();
+        let now = SystemTime::now();
+        let left = credentials.not_after.duration_since(now).unwrap().as_secs_f64();
+        for _ in 0..1_000 {
+            let at = renewal(&credentials, now, &random)
+                .duration_since(now)
+                .unwrap()
+                .as_secs_f64();
+            assert!((0.65..=0.75).contains(&(at / left)));
+        }
+        let ended = credentials.not_after + Duration::from_secs(1);
+        assert_eq!(renewal(&credentials, ended, &random), ended);
+    }
+}
