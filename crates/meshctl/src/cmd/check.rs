@@ -110,14 +110,14 @@ fn findings(status: &Status, proxies: &ProxyList, now: i64) -> Vec<Finding> {
 fn versions(status: &Status, proxies: &ProxyList) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let mut others: Vec<String> = Vec::new();
-    if status.software != own {
-        others.push(format!("control plane {}", status.software));
+    if release(&status.software) != own {
+        others.push(format!("the control plane {}", release(&status.software)));
     }
     let odd = proxies
         .proxies
         .iter()
-        .filter(|it| it.connected && it.software != own);
-    others.extend(odd.map(|it| format!("{} {}", it.workload, it.software)));
+        .filter(|it| it.connected && release(&it.software) != own);
+    others.extend(odd.map(|it| format!("the proxy of {} {}", it.workload, release(&it.software))));
     if others.is_empty() {
         return ok(
             "versions",
@@ -130,6 +130,11 @@ fn versions(status: &Status, proxies: &ProxyList) -> Finding {
         format!("meshctl is {own}, but {}", others.join(", ")),
         "install the same release everywhere, and restart what is older",
     )
+}
+
+/// The release of a program that calls itself `mesh-control 0.1.0`, or `0.1.0`.
+fn release(software: &str) -> &str {
+    software.rsplit(' ').next().unwrap_or_default()
 }
 
 fn root(status: &Status, now: i64) -> Finding {
@@ -275,7 +280,7 @@ mod tests {
 
     fn status() -> Status {
         Status {
-            software: env!("CARGO_PKG_VERSION").into(),
+            software: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).into(),
             version: 7,
             trust_domain: "mesh.local".into(),
             root_expiry: 4_600 + 3650 * 86_400,

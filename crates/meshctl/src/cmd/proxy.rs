@@ -148,7 +148,7 @@ fn details(view: &View, now: i64) -> String {
         ("workload", Text::styled(Style::Strong, view.workload.clone())),
         (
             "software",
-            format!("mesh-proxy {} ({})", view.software, view.proxy_id).into(),
+            format!("{} ({})", view.software, view.proxy_id).into(),
         ),
         (
             "connected",

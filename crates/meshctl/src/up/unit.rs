@@ -55,8 +55,8 @@ pub(super) enum Unit {
 pub(super) enum Probe {
     /// It is ready when it runs.
     Running,
-    /// The Admin service answers at this socket.
-    Admin(PathBuf),
+    /// The Admin service of this mesh answers, and proxies can know its address.
+    Admin(Mesh),
     /// A connection is accepted.
     Accepts(SocketAddr),
     /// A GET is answered with 2xx.
@@ -135,7 +135,7 @@ fn control(site: &Site) -> (Command, Probe) {
         dir: mesh.dir.clone(),
         ..Command::default()
     };
-    (command, Probe::Admin(mesh.socket()))
+    (command, Probe::Admin(mesh.clone()))
 }
 
 async fn sidecar(site: &Site, workload: &ObjectName) -> Outcome<(Command, Probe)> {
@@ -199,8 +199,12 @@ impl Probe {
     pub(super) async fn answers(&self) -> bool {
         match self {
             Self::Running => true,
-            Self::Admin(socket) => match client::connect_to(socket).await {
-                Ok(mut admin) => answer(admin.get_status(GetStatusRequest {})).await.is_ok(),
+            Self::Admin(mesh) => match client::connect_to(&mesh.socket()).await {
+                Ok(mut admin) => {
+                    let address = fs::read_to_string(mesh.control_address()).unwrap_or_default();
+                    address.trim().parse::<SocketAddr>().is_ok()
+                        && answer(admin.get_status(GetStatusRequest {})).await.is_ok()
+                }
                 Err(_) => false,
             },
             Self::Accepts(address) => {
