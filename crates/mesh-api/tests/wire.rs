@@ -1,6 +1,8 @@
 //! The wire says what the model says: whatever is encoded is decoded to the same, deltas lead from any snapshot to any
 //! other, and what is wrong with a message is said with object and field.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use mesh_api::document::{BalancerKind, ModelRouteSpec, MtlsMode};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{

@@ -1,6 +1,8 @@
 //! The request path in one process: documents are compiled, applied to real workers, and requests go through real
 //! sockets to programmable servers. Endpoints are plaintext here; scenarios with identities are end-to-end tests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
