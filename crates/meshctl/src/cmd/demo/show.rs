@@ -122,8 +122,12 @@ async fn count(log: &Path) -> Outcome<Counted> {
             return Ok(counted);
         }
         if Instant::now() > until {
+            let errors = counted.errors.iter();
+            let errors: String = errors
+                .map(|(what, times)| format!("; {times} calls failed: {what}"))
+                .collect();
             return Err(Failure::new(format!(
-                "the client got {} answers of fraud in {} s, and {ANSWERS} are needed",
+                "the client got {} answers of fraud in {} s, and {ANSWERS} are needed{errors}",
                 counted.stable + counted.canary,
                 PATIENCE.as_secs()
             ))
