@@ -26,30 +26,22 @@ pub struct Worker {
     pub pools: Pools,
     /// This worker's view of what is counted.
     pub observe: Rc<WorkerObserve>,
-    random: Cell<u64>,
     turn: Cell<u64>,
 }
 
 impl Worker {
     fn new(shared: Arc<Shared>, observe: &Arc<Observe>) -> Rc<Self> {
-        let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0_u8);
         Rc::new(Self {
             shared,
             pools: Pools::default(),
             observe: observe.worker(),
-            random: Cell::new(seed),
             turn: Cell::new(0),
         })
     }
 
-    /// A number uniform over `u64`: SplitMix64 (G. Steele et al., "Fast Splittable Pseudorandom Number Generators",
-    /// 2014). Nothing secret hangs on it.
+    /// A number uniform over `u64`. Nothing secret hangs on it.
     pub fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(state);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.observe.random().next()
     }
 
     /// Counts up.

@@ -25,11 +25,12 @@ pub mod record;
 pub mod registry;
 pub mod report;
 pub mod series;
+pub mod series_key;
 pub mod spans;
 pub mod trace;
 
 pub use record::Record;
-pub use series::SeriesKeyRef;
+pub use series_key::SeriesKeyRef;
 
 use access_log::AccessLog;
 use random::Random;

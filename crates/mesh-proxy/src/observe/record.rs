@@ -14,7 +14,8 @@ use http::{HeaderMap, Method, StatusCode};
 use mesh_api::identity::Identity;
 
 use super::code::Code;
-use super::series::{Finished, Series, SeriesKeyRef};
+use super::series::{Finished, Series};
+use super::series_key::SeriesKeyRef;
 use super::trace::{Span, TRACEPARENT};
 use super::{Direction, WorkerObserve};
 
