@@ -22,6 +22,7 @@ mod tls;
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -110,6 +111,7 @@ fn prepare(args: &RunArgs) -> Result<(Vec<Entry>, Vec<Missing>)> {
         cache: args.cache.clone(),
         envoy: args.envoy.clone(),
         nginx: args.nginx.clone(),
+        mesh: args.mesh.clone().map_or_else(beside_this, Ok)?,
     };
     let wanted = if args.contenders.is_empty() {
         Name::PROXIES
@@ -129,6 +131,12 @@ fn prepare(args: &RunArgs) -> Result<(Vec<Entry>, Vec<Missing>)> {
         }
     }
     Ok((contenders, missing))
+}
+
+/// The folder this program is in.
+fn beside_this() -> Result<PathBuf> {
+    let itself = std::env::current_exe().context("cannot find the bench's own program")?;
+    Ok(itself.parent().map(Path::to_owned).unwrap_or_default())
 }
 
 fn isolate() -> Option<()> {

@@ -145,6 +145,7 @@ impl<'a> Stage<'a> {
             tls: self.scratch,
             folder: &folder,
             place: self.plan.proxies,
+            elsewhere: self.plan.load,
         };
         let mut pair = contender.start(&ground)?;
         pair.wait()?;

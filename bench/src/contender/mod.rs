@@ -3,6 +3,7 @@
 
 mod direct;
 mod envoy;
+mod mesh;
 mod nginx;
 
 use std::{
@@ -36,17 +37,20 @@ pub(crate) enum Name {
     Envoy,
     /// nginx from Debian's package
     Nginx,
+    /// This project's mesh-control and mesh-proxy
+    Mesh,
 }
 
 impl Name {
     /// All that have proxies, in the order of a report.
-    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx];
+    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Mesh];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Envoy => "envoy",
             Self::Nginx => "nginx",
+            Self::Mesh => "mesh",
         }
     }
 }
@@ -58,6 +62,8 @@ pub(crate) struct Sources {
     /// Programs to take instead of installing them.
     pub(crate) envoy: Option<PathBuf>,
     pub(crate) nginx: Option<PathBuf>,
+    /// The folder that has mesh-control and mesh-proxy.
+    pub(crate) mesh: PathBuf,
 }
 
 /// A contender that is there and can be started.
@@ -79,6 +85,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) folder: &'a Path,
     /// Where both proxies run.
     pub(crate) place: Place,
+    /// Where runs what else they need and is not measured.
+    pub(crate) elsewhere: Place,
 }
 
 /// A running pair.
@@ -101,6 +109,7 @@ pub(crate) fn prepare(name: Name, sources: &Sources) -> Result<Box<dyn Contender
         Name::Direct => Box::new(direct::Direct),
         Name::Envoy => Box::new(envoy::Envoy::prepare(sources)?),
         Name::Nginx => Box::new(nginx::Nginx::prepare(sources)?),
+        Name::Mesh => Box::new(mesh::Mesh::prepare(sources)?),
     })
 }
 

@@ -1,0 +1,161 @@
+//! This project: a control plane and two sidecars, as anybody would start them. Model recognition, a weighted model
+//! route, mutual TLS with SPIFFE identities and metrics are on; the access log is off, as in the peers.
+
+mod admin;
+mod documents;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Contender, Ground, Pair, Sources, free_address, version_of};
+use crate::process::{Running, Start};
+
+/// How long the control plane may take until it listens.
+const READY: Duration = Duration::from_secs(10);
+
+pub(super) struct Mesh {
+    control: PathBuf,
+    proxy: PathBuf,
+    version: String,
+}
+
+impl Mesh {
+    pub(super) fn prepare(sources: &Sources) -> Result<Self> {
+        let program = |name: &str| {
+            let path = sources.mesh.join(name);
+            let hint = "cargo build --profile dist -p mesh-control -p mesh-proxy, and --mesh DIR if they are elsewhere";
+            ensure!(path.is_file(), "{} is not there ({hint})", path.display());
+            Ok(path)
+        };
+        let (control, proxy) = (program("mesh-control")?, program("mesh-proxy")?);
+        let version = version_of(&proxy, "--version")?;
+        Ok(Self {
+            version: format!("{version} from {}", sources.mesh.display()),
+            control,
+            proxy,
+        })
+    }
+
+    /// Starts the control plane with `documents` and waits until it listens.
+    fn control(&self, ground: &Ground<'_>, documents: &str) -> Result<Control> {
+        let (config, state) = (ground.folder.join("config"), ground.folder.join("control"));
+        for folder in [&config, &state] {
+            fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let path = config.join("mesh.yaml");
+        fs::write(&path, documents).with_context(|| format!("cannot write {}", path.display()))?;
+        let start = Start {
+            name: "mesh-control",
+            program: &self.control,
+            place: ground.elsewhere,
+            folder: ground.folder,
+        };
+        let mut process = start.quiet(&[
+            "--config",
+            &config.to_string_lossy(),
+            "--state",
+            &state.to_string_lossy(),
+            "--listen",
+            "127.0.0.1:0",
+            "--trust-domain",
+            documents::TRUST_DOMAIN,
+        ])?;
+        let patience = Instant::now() + READY;
+        loop {
+            if let Ok(text) = fs::read_to_string(state.join("control.addr"))
+                && let Ok(address) = text.trim().parse()
+            {
+                return Ok(Control {
+                    process,
+                    address,
+                    state,
+                });
+            }
+            process.check()?;
+            if Instant::now() > patience {
+                bail!(
+                    "mesh-control does not listen after {} s\n{}",
+                    READY.as_secs(),
+                    process.last_words()
+                );
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the sidecar of a workload.
+    fn sidecar(&self, ground: &Ground<'_>, control: &Control, name: &str, workload: &str) -> Result<Running> {
+        let token = ground.folder.join(format!("{name}.token"));
+        write_private(
+            &token,
+            &admin::join_token(&control.state.join("control.sock"), workload)?,
+        )?;
+        let start = Start {
+            name,
+            program: &self.proxy,
+            place: ground.place,
+            folder: ground.folder,
+        };
+        start.quiet(&[
+            "--workload",
+            workload,
+            "--control",
+            &control.address.to_string(),
+            "--trust-bundle",
+            &control.state.join("ca/root.pem").to_string_lossy(),
+            "--token-file",
+            &token.to_string_lossy(),
+            "--state",
+            &ground.folder.join(name).to_string_lossy(),
+            "--admin",
+            &free_address()?.to_string(),
+            "--workers",
+            "1",
+        ])
+    }
+}
+
+impl Contender for Mesh {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn start(&self, ground: &Ground<'_>) -> Result<Pair> {
+        let (entry, between) = (free_address()?, free_address()?);
+        let control = self.control(ground, &documents::all(entry, between, ground.backend))?;
+        let inbound = self.sidecar(ground, &control, "inbound", documents::SERVER)?;
+        let outbound = self.sidecar(ground, &control, "outbound", documents::CLIENT)?;
+        Ok(Pair {
+            http1: entry,
+            grpc: entry,
+            authority: documents::AUTHORITY.to_owned(),
+            proxies: vec![outbound, inbound],
+            others: vec![control.process],
+        })
+    }
+}
+
+/// A control plane that runs.
+struct Control {
+    process: Running,
+    address: SocketAddr,
+    state: PathBuf,
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
