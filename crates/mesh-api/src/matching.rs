@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::route::Route;
 
-    fn rules(matches: serde_json::Value) -> Vec<Rule> {
+    fn rules(matches: &serde_json::Value) -> Vec<Rule> {
         let spec = serde_json::json!({"service": "s", "rules": [{"matches": matches, "split": {"backends": [{"name": "a", "service": "a"}]}}]});
         Route::new(&"ml/r".parse().unwrap(), &serde_json::from_value(spec).unwrap())
             .unwrap()
@@ -177,11 +177,7 @@ mod tests {
             ),
             (serde_json::json!([{"model": "fraud", "method": "GET"}]), false),
         ] {
-            assert_eq!(
-                find(&rules(matches.clone()), &request).is_some(),
-                taken,
-                "{matches}"
-            );
+            assert_eq!(find(&rules(&matches), &request).is_some(), taken, "{matches}");
         }
     }
 
@@ -198,11 +194,11 @@ mod tests {
             caller: None,
         };
         assert_eq!(
-            find(&rules(serde_json::json!([{"caller": "ml/*"}])), &request),
+            find(&rules(&serde_json::json!([{"caller": "ml/*"}])), &request),
             None
         );
         assert_eq!(
-            find(&rules(serde_json::json!([{"operation": ["other"]}])), &request),
+            find(&rules(&serde_json::json!([{"operation": ["other"]}])), &request),
             None
         );
     }
