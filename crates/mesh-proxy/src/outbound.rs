@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use mesh_api::inference::ModelRequest;
+use mesh_api::inference::{ModelName, ModelRequest, ModelVersion};
 use mesh_api::inference::rewrite::rewrite;
 use mesh_api::matching;
 use mesh_api::name::Name;
@@ -195,10 +195,10 @@ fn decide<'a>(
         method: &parts.method,
         path: parts.uri.path(),
         headers: &parts.headers,
-        model: model.and_then(|it| it.model.as_ref()).map(|name| name.as_str()),
+        model: model.and_then(|it| it.model.as_ref()).map(ModelName::as_str),
         version: model
             .and_then(|it| it.version.as_ref())
-            .map(|version| version.as_str()),
+            .map(ModelVersion::as_str),
         operation: model.map(|it| it.operation),
         caller: Some(&table.identity),
     };

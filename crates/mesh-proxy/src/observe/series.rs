@@ -17,8 +17,8 @@ use mesh_api::inference::Operation;
 use super::Direction;
 use super::code::Code;
 use super::names::OTHER;
-use super::series_key::{SeriesKey, SeriesKeyRef};
 use super::registry::{Counts, Histogram, add_alone};
+use super::series_key::{SeriesKey, SeriesKeyRef};
 
 /// The most (model, version) pairs told apart for each service and direction.
 pub const MAX_MODELS: usize = 1_000;
