@@ -68,7 +68,7 @@ fn rules(count: usize) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
             serde_json::json!({"matches": [{"model": model, "operation": ["infer"]}], "split": backends})
         })
         .collect();
-    route(serde_json::json!(rules))
+    route(&serde_json::json!(rules))
 }
 
 /// One rule with so many backends.
@@ -76,10 +76,10 @@ fn split_over(count: usize) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
     let backends: Vec<_> = (0..count)
         .map(|number| serde_json::json!({"name": format!("b{number}"), "service": "a", "weight": 10}))
         .collect();
-    route(serde_json::json!([{"split": {"backends": backends}}]))
+    route(&serde_json::json!([{"split": {"backends": backends}}]))
 }
 
-fn route(rules: serde_json::Value) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
+fn route(rules: &serde_json::Value) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
     let spec = serde_json::from_value(serde_json::json!({"service": "fraud", "rules": rules}))?;
     let route = Route::new(&"ml/fraud".parse()?, &spec).map_err(|problems| format!("{problems:?}"))?;
     Ok(route.rules)

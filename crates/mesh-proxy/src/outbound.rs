@@ -8,8 +8,8 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use mesh_api::inference::{ModelName, ModelRequest, ModelVersion};
 use mesh_api::inference::rewrite::rewrite;
+use mesh_api::inference::{ModelName, ModelRequest, ModelVersion};
 use mesh_api::matching;
 use mesh_api::name::Name;
 use mesh_api::route::{ModelRewrite, Split};
@@ -196,9 +196,7 @@ fn decide<'a>(
         path: parts.uri.path(),
         headers: &parts.headers,
         model: model.and_then(|it| it.model.as_ref()).map(ModelName::as_str),
-        version: model
-            .and_then(|it| it.version.as_ref())
-            .map(ModelVersion::as_str),
+        version: model.and_then(|it| it.version.as_ref()).map(ModelVersion::as_str),
         operation: model.map(|it| it.operation),
         caller: Some(&table.identity),
     };
