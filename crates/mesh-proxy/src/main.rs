@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    small_pages();
     let config = Config::parse();
     start_log(config.log_format);
     match run(&config) {
@@ -24,6 +25,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Huge pages triple what an idle proxy holds and save no time that can be measured (docs/performance.md). A kernel
+/// that can't do without them costs memory, nothing else.
+fn small_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// The control side runs on this thread; requests run on the workers' own.
