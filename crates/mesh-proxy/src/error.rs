@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use mesh_api::inference::RefusalReason;
+use mesh_api::inference::{AppProtocol, RefusalReason};
 
 use crate::body::ResponseBody;
 
@@ -185,6 +185,8 @@ pub struct Failure {
     pub detail: String,
     /// The object that caused it, such as `ModelRoute ml/fraud`.
     pub object: Option<Arc<str>>,
+    /// What the client speaks, if that is known by then.
+    pub protocol: Option<AppProtocol>,
 }
 
 impl std::fmt::Display for Failure {
@@ -196,12 +198,13 @@ impl std::fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    /// A failure without an object.
+    /// A failure without an object, to a client of whatever protocol.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
             object: None,
+            protocol: None,
         }
     }
 
@@ -209,6 +212,13 @@ impl Failure {
     #[must_use]
     pub fn of(mut self, object: &Arc<str>) -> Self {
         self.object = Some(Arc::clone(object));
+        self
+    }
+
+    /// Says what the client speaks.
+    #[must_use]
+    pub fn to(mut self, protocol: AppProtocol) -> Self {
+        self.protocol = Some(protocol);
         self
     }
 
@@ -222,13 +232,19 @@ impl Failure {
     }
 
     fn http(&self) -> Response<ResponseBody> {
-        // The shape that OpenAI's clients read; others show it as it is.
-        let body = serde_json::json!({"error": {
-            "message": self.message(),
-            "type": "mesh_error",
-            "code": self.reason.as_str(),
-            "object": self.object.as_deref(),
-        }});
+        let body = match self.protocol {
+            // Clients of these show what stands in `error`, if it is a text.
+            Some(AppProtocol::OpenInference | AppProtocol::KServe | AppProtocol::TensorFlow) => {
+                serde_json::json!({"error": self.message()})
+            }
+            // The shape that OpenAI's clients read; others show it as it is.
+            _ => serde_json::json!({"error": {
+                "message": self.message(),
+                "type": "mesh_error",
+                "code": self.reason.as_str(),
+                "object": self.object.as_deref(),
+            }}),
+        };
         let mut response = Response::new(ResponseBody::message(Bytes::from(body.to_string())));
         *response.status_mut() = self.reason.status();
         response
@@ -328,10 +344,40 @@ mod tests {
 
     #[test]
     fn http_answers_say_what_and_where() {
-        let response = Failure::new(Reason::NoRule, "no rule takes it")
-            .of(&Arc::from("ModelRoute ml/fraud"))
-            .response(false);
+        let failure = Failure::new(Reason::NoRule, "no rule takes it").of(&Arc::from("ModelRoute ml/fraud"));
+        let response = failure.response(false);
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert_eq!(response.headers()[MESH_ERROR], "no-rule");
+    }
+
+    #[test]
+    fn errors_have_the_shape_that_the_protocol_s_clients_read() {
+        use http_body_util::BodyExt as _;
+        let failure = Failure::new(Reason::NoRule, "no rule takes it").of(&Arc::from("ModelRoute ml/fraud"));
+        let message = "no-rule (ModelRoute ml/fraud): no rule takes it";
+        let text = serde_json::json!({"error": message});
+        let object = serde_json::json!({"error": {
+            "message": message, "type": "mesh_error", "code": "no-rule", "object": "ModelRoute ml/fraud",
+        }});
+        for (protocol, expected) in [
+            (Some(AppProtocol::OpenInference), &text),
+            (Some(AppProtocol::KServe), &text),
+            (Some(AppProtocol::TensorFlow), &text),
+            (Some(AppProtocol::OpenAi), &object),
+            (Some(AppProtocol::Http), &object),
+            (None, &object),
+        ] {
+            let failure = Failure {
+                protocol,
+                ..failure.clone()
+            };
+            let body = failure.response(false).into_body().collect();
+            let body = futures_util::FutureExt::now_or_never(body)
+                .unwrap()
+                .unwrap()
+                .to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body, *expected, "{protocol:?}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::headers::{self, MESH_PEER};
 use crate::listen::Entry;
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::read_ahead::recognise;
-use crate::table::{Inbound, NO_TIMEOUTS};
+use crate::table::{Inbound, NO_TIMEOUTS, Table};
 use crate::worker::Worker;
 
 /// Answers a request: the workload's answer, or the mesh's own.
@@ -54,17 +54,34 @@ async fn answer(
     grpc: bool,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let arrived = Instant::now();
     let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
     let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
-    let peer = entry.peer.as_deref();
     if let Some(record) = record {
         record.trace(&mut parts.headers);
         record.request(&parts.method, parts.uri.path(), parts.uri.host());
-        if let Some(peer) = peer {
+        if let Some(peer) = entry.peer.as_deref() {
             record.peer(peer);
         }
     }
+    let request = Request::from_parts(parts, body);
+    receive(worker, entry, &table, &inbound, request, grpc, record)
+        .await
+        .map_err(|failure| failure.to(inbound.protocol))
+}
+
+/// Takes a request that came in by a listener.
+async fn receive(
+    worker: &Worker,
+    entry: &Entry,
+    table: &Table,
+    inbound: &Inbound,
+    request: Request<Incoming>,
+    grpc: bool,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let arrived = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let peer = entry.peer.as_deref();
     let recognised = recognise(inbound.protocol, &table.mesh, &parts, body, false).await?;
     let labels = SeriesKeyRef {
         service: &inbound.label,
@@ -74,7 +91,7 @@ async fn answer(
     if let Some(record) = record {
         record.route(labels);
     }
-    let permit = authorize(&table, peer)?;
+    let permit = authorize(table, peer)?;
     let deadline = headers::grpc_timeout(&parts.headers)
         .filter(|_| grpc)
         .map(|within| arrived + within);
@@ -85,7 +102,7 @@ async fn answer(
         grpc,
         deadline,
     };
-    to_local(permit, worker, &inbound, labels, outgoing, record).await
+    to_local(permit, worker, inbound, labels, outgoing, record).await
 }
 
 fn listener_gone() -> Failure {

@@ -88,7 +88,6 @@ async fn answer(
     grpc: bool,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let arrived = Instant::now();
     let table = worker.shared.table.load_full().ok_or_else(|| {
         Failure::new(
             Reason::ListenerGone,
@@ -100,15 +99,31 @@ async fn answer(
         record.request(&parts.method, parts.uri.path(), parts.uri.host());
     }
     let port = called(&table, entry, &parts)?;
+    call(worker, &table, &port, parts, body, grpc, record)
+        .await
+        .map_err(|failure| failure.to(port.protocol))
+}
+
+/// Calls a service's port.
+async fn call(
+    worker: &Rc<Worker>,
+    table: &Table,
+    port: &ServicePort,
+    mut parts: Parts,
+    body: Incoming,
+    grpc: bool,
+    record: &mut Option<Record>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let arrived = Instant::now();
     let Recognised { model, source } =
         recognise(port.protocol, &table.mesh, &parts, body, port.reads_model).await?;
 
-    let route = decide(worker, &table, &port, &parts, model.as_ref());
-    let labels = route.labels(&port, model.as_ref());
+    let route = decide(worker, table, port, &parts, model.as_ref());
+    let labels = route.labels(port, model.as_ref());
     if let Some(record) = record {
         record.route(labels);
     }
-    let set = route.set(&port)?;
+    let set = route.set(port)?;
     let deadline = headers::grpc_timeout(&parts.headers)
         .filter(|_| grpc)
         .map(|within| arrived + within);
@@ -117,7 +132,7 @@ async fn answer(
     parts.headers.remove(MESH_PEER);
     let target = match (route.rewrite(), &model) {
         (Some(to), Some(model)) => {
-            rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(&port)))?
+            rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(port)))?
         }
         (Some(_), None) | (None, _) => None,
     };
@@ -126,7 +141,7 @@ async fn answer(
         set,
         timeouts: route.rule.map_or(NO_TIMEOUTS, |rule| port.rules[rule].timeouts),
         retries: route.rule.map_or(RETRIES, |rule| port.rules[rule].retry_attempts),
-        object: route.object(&port),
+        object: route.object(port),
         labels,
     };
     forward(
