@@ -82,12 +82,19 @@ async fn receive(
     let arrived = Instant::now();
     let (mut parts, body) = request.into_parts();
     let peer = entry.peer.as_deref();
-    let recognised = recognise(inbound.protocol, &table.mesh, &parts, body, false).await?;
-    let labels = SeriesKeyRef {
+    let unnamed = SeriesKeyRef {
         service: &inbound.label,
         peer,
-        ..SeriesKeyRef::unrouted(Direction::Inbound).asks(recognised.model.as_ref())
+        ..SeriesKeyRef::unrouted(Direction::Inbound)
     };
+    let recognised = recognise(inbound.protocol, &table.mesh, &parts, body, false).await;
+    let recognised = recognised.inspect_err(|_| {
+        // What is refused was meant for the workload all the same.
+        if let Some(record) = record.as_mut() {
+            record.route(unnamed);
+        }
+    })?;
+    let labels = unnamed.asks(recognised.model.as_ref());
     if let Some(record) = record {
         record.route(labels);
     }

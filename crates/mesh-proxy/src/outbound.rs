@@ -115,8 +115,16 @@ async fn call(
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let arrived = Instant::now();
-    let Recognised { model, source } =
-        recognise(port.protocol, &table.mesh, &parts, body, port.reads_model).await?;
+    let recognised = recognise(port.protocol, &table.mesh, &parts, body, port.reads_model).await;
+    let Recognised { model, source } = recognised.inspect_err(|_| {
+        // What is refused was meant for the service all the same.
+        if let Some(record) = record.as_mut() {
+            record.route(SeriesKeyRef {
+                service: &port.label,
+                ..SeriesKeyRef::unrouted(Direction::Outbound)
+            });
+        }
+    })?;
 
     let route = decide(worker, table, port, &parts, model.as_ref());
     let labels = route.labels(port, model.as_ref());
