@@ -87,13 +87,14 @@ impl Printer {
         lines.for_each(|line| self.say(line));
     }
 
-    /// How wide lines should be, in columns: the terminal's width, or 100.
+    /// How wide lines should be, in columns: the terminal's width, or 100 if it does not tell a sensible one. What goes
+    /// to a file or another program is not cut.
     pub(crate) fn width(self) -> usize {
-        rustix::termios::tcgetwinsize(io::stdout())
-            .map(|size| usize::from(size.ws_col))
-            .ok()
-            .filter(|columns| *columns >= 40)
-            .unwrap_or(100)
+        match rustix::termios::tcgetwinsize(io::stdout()) {
+            Ok(size) if size.ws_col >= 40 => usize::from(size.ws_col),
+            Ok(_) => 100,
+            Err(_) => usize::MAX,
+        }
     }
 }
 
