@@ -1,19 +1,20 @@
 //! The real servers and the unmodified clients, without a mesh between them: what the scenarios stand on. When one of
 //! these fails, a package, a model or a client script is at fault, not the mesh.
 
-use std::fs;
+mod kit;
+
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use meshctl::demo::servers::{self, Flow, Flows, Ports, Process, Ready, Server, Versions};
-use meshctl::demo::{self, Kit};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
+
+use kit::{FreePorts, address, client, here, kit, output};
 
 /// A server that takes longer to start or to stop than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -169,35 +170,6 @@ fn the_demos_client_counts_answers_and_survives_errors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The installed servers and clients. The first test to ask installs them, the others wait.
-fn kit() -> anyhow::Result<Kit> {
-    let extra = fs::read_to_string(here("requirements.txt"))?;
-    Ok(demo::provision(&demo::home()?, &extra, &mut |_| ())?)
-}
-
-/// A file of this crate.
-fn here(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-/// Runs a client script to its end and returns the line it prints.
-fn client(kit: &Kit, script: &str, args: &[&str]) -> anyhow::Result<Value> {
-    let mut command = Command::new(kit.python());
-    let line = output(command.arg(here("clients").join(script)).args(args))?;
-    serde_json::from_str(&line).with_context(|| format!("{script} printed {line:?}"))
-}
-
-/// Runs a command to its end and returns what it prints.
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 fn command(process: &Process) -> Command {
     let mut command = Command::new(&process.program);
     command
@@ -207,22 +179,12 @@ fn command(process: &Process) -> Command {
     command
 }
 
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
-}
-
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    FreePorts::default().next()
 }
 
 fn free_ports() -> anyhow::Result<Ports> {
-    let held = [0; 3].map(|port| TcpListener::bind(("127.0.0.1", port)));
-    let [http, grpc, metrics] = held.map(|listener| anyhow::Ok(listener?.local_addr()?.port()));
-    Ok(Ports {
-        http: http?,
-        grpc: grpc?,
-        metrics: metrics?,
-    })
+    FreePorts::default().three()
 }
 
 /// A process group that ends with this value.
