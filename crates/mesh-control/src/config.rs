@@ -27,7 +27,7 @@ pub struct Config {
     #[arg(long, value_name = "NAME", default_value = "mesh.local")]
     pub trust_domain: TrustDomain,
 
-    /// How long workloads' certificates last, 1m to 720h
+    /// How long workloads' certificates last, 5s to 720h; under 10m, clocks of machines must agree to the second
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime)]
     pub leaf_lifetime: Duration,
 
@@ -49,14 +49,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Shorter than a minute, a certificate would end while clocks differ; longer than a month, it could not be taken back.
+/// Shorter than a few seconds, a certificate would end while its proxy renews it; longer than a month, it could not be
+/// taken back.
 fn leaf_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = text
         .parse::<mesh_api::duration::Duration>()
         .map_err(|error| error.to_string())?
         .get();
-    if !(Duration::from_secs(60)..=Duration::from_secs(720 * 3_600)).contains(&lifetime) {
-        return Err(format!("{text} is not between 1m and 720h"));
+    if !(Duration::from_secs(5)..=Duration::from_secs(720 * 3_600)).contains(&lifetime) {
+        return Err(format!("{text} is not between 5s and 720h"));
     }
     Ok(lifetime)
 }

@@ -36,8 +36,8 @@ const STRANGER: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 8_192;
 /// The most connections whose caller has not shown a certificate.
 const MAX_STRANGERS: usize = 512;
-/// How often is looked whether our certificate is to be renewed: often, since a laptop sleeps and clocks jump.
-const RENEWAL_CHECK: Duration = Duration::from_secs(20);
+/// How often our own certificate's age is looked at: often enough for the shortest life, of a few seconds.
+const RENEWAL_CHECK: Duration = Duration::from_secs(1);
 
 /// Our side of the handshake, replaced when our certificate is.
 #[derive(Debug)]
