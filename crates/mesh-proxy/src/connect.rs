@@ -9,9 +9,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::error::{Failure, Reason};
 use crate::io::Io;
-use crate::shared::Shared;
+use crate::observe::Direction;
 use crate::table::Endpoint;
-use crate::tls::Alpn;
+use crate::tls::{self, Alpn};
+use crate::worker::Worker;
 
 /// Connects within the time given.
 ///
@@ -19,12 +20,12 @@ use crate::tls::Alpn;
 /// When the endpoint can't be reached, is not who it must be, or this proxy has no certificate to show. In none of
 /// these cases has a server seen a request.
 pub async fn connect(
-    shared: &Shared,
+    worker: &Worker,
     endpoint: &Endpoint,
     alpn: Alpn,
     within: Duration,
 ) -> Result<Io, Failure> {
-    match tokio::time::timeout(within, connect_and_prove(shared, endpoint, alpn)).await {
+    match tokio::time::timeout(within, connect_and_prove(worker, endpoint, alpn)).await {
         Ok(result) => result,
         Err(_) => {
             let detail = format!("connecting to {} took longer than {within:?}", endpoint.address);
@@ -33,13 +34,13 @@ pub async fn connect(
     }
 }
 
-async fn connect_and_prove(shared: &Shared, endpoint: &Endpoint, alpn: Alpn) -> Result<Io, Failure> {
+async fn connect_and_prove(worker: &Worker, endpoint: &Endpoint, alpn: Alpn) -> Result<Io, Failure> {
     let address = endpoint.address;
     // Who it must be is asked before anything is sent: without credentials there is no connection at all.
     let tls = match &endpoint.identity {
         None => None,
         Some(expected) => {
-            let credentials = shared.credentials.load_full().ok_or_else(|| {
+            let credentials = worker.shared.credentials.load_full().ok_or_else(|| {
                 Failure::new(
                     Reason::NoCredentials,
                     "this proxy has no certificate yet: is the control plane reachable?",
@@ -59,18 +60,20 @@ async fn connect_and_prove(shared: &Shared, endpoint: &Endpoint, alpn: Alpn) -> 
     let name = ServerName::IpAddress(address.ip().into());
     let stream = TlsConnector::from(Arc::clone(&config))
         .connect(name, stream)
-        .await
-        .map_err(|error| {
-            let detail = format!("the endpoint {address} did not prove to be {expected}: {error}");
-            Failure::new(
-                if is_tls(&error) {
-                    Reason::PeerRefused
-                } else {
-                    Reason::ConnectFailed
-                },
-                detail,
-            )
-        })?;
+        .await;
+    let result = tls::result(stream.as_ref().map(|_| ()));
+    worker.observe.shared().handshake(Direction::Outbound, result);
+    let stream = stream.map_err(|error| {
+        let detail = format!("the endpoint {address} did not prove to be {expected}: {error}");
+        Failure::new(
+            if is_tls(&error) {
+                Reason::PeerRefused
+            } else {
+                Reason::ConnectFailed
+            },
+            detail,
+        )
+    })?;
     Ok(Io::Tls(Box::new(stream.into())))
 }
 

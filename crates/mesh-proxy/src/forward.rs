@@ -142,7 +142,7 @@ async fn attempt(
     let http2 = outgoing.head.version == Version::HTTP_2;
     let mut stale = 0;
     let (lease, response) = loop {
-        let leasing = worker.pools.lease(&worker.shared, plan.set, endpoint, http2);
+        let leasing = worker.pools.lease(worker, plan.set, endpoint, http2);
         let mut lease = in_time(leasing, limits, &outgoing.source).await??;
         let body = RequestBody::attempt(&outgoing.source);
         let request = request(&mut outgoing.head, body, again, outgoing.deadline);

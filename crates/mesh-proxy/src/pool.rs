@@ -19,10 +19,9 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::error::{Failure, Reason};
-use crate::shared::Shared;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::tls::Alpn;
-use crate::worker::LocalExecutor;
+use crate::worker::{LocalExecutor, Worker};
 
 /// How many streams an HTTP/2 connection carries before another is opened: what servers allow at least (RFC 9113,
 /// §6.5.2, advises them to allow no fewer).
@@ -81,16 +80,16 @@ impl Pools {
     /// When there is none and none can be made.
     pub async fn lease(
         &self,
-        shared: &Shared,
+        worker: &Worker,
         set: &EndpointSet,
         endpoint: &Arc<Endpoint>,
         http2: bool,
     ) -> Result<Lease, Failure> {
         let pool = self.of(set, endpoint);
         if http2 {
-            pool.lease_http2(shared, set, endpoint).await
+            pool.lease_http2(worker, set, endpoint).await
         } else {
-            pool.lease_http1(shared, set, endpoint).await
+            pool.lease_http1(worker, set, endpoint).await
         }
     }
 
@@ -120,14 +119,14 @@ impl Pools {
 impl Pool {
     async fn lease_http1(
         self: Rc<Self>,
-        shared: &Shared,
+        worker: &Worker,
         set: &EndpointSet,
         endpoint: &Endpoint,
     ) -> Result<Lease, Failure> {
         if let Some(sender) = self.take_idle() {
             return Ok(Lease(Lent::Http1(sender, self)));
         }
-        let io = connect(shared, endpoint, Alpn::Http1, set.policy().connect_timeout).await?;
+        let io = connect(worker, endpoint, Alpn::Http1, set.policy().connect_timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(io))
             .await
@@ -151,7 +150,7 @@ impl Pool {
 
     async fn lease_http2(
         self: Rc<Self>,
-        shared: &Shared,
+        worker: &Worker,
         set: &EndpointSet,
         endpoint: &Endpoint,
     ) -> Result<Lease, Failure> {
@@ -164,7 +163,7 @@ impl Pool {
         if let Some(lease) = self.take_stream() {
             return Ok(lease);
         }
-        let io = connect(shared, endpoint, Alpn::Http2, set.policy().connect_timeout).await?;
+        let io = connect(worker, endpoint, Alpn::Http2, set.policy().connect_timeout).await?;
         if endpoint.identity.is_some() && !io.agreed_on_http2() {
             return Err(Failure::new(
                 Reason::PeerRefused,

@@ -47,13 +47,7 @@ pub async fn serve(worker: &Worker, mut client: Io, entry: &Entry, direction: Di
         );
         let Some(endpoint) = picked else { return };
         let in_flight = InFlight::begin(endpoint);
-        let connected = connect(
-            &worker.shared,
-            endpoint,
-            Alpn::Opaque,
-            set.policy().connect_timeout,
-        )
-        .await;
+        let connected = connect(worker, endpoint, Alpn::Opaque, set.policy().connect_timeout).await;
         let failure: Failure = match connected {
             Ok(mut server) => {
                 // A side that breaks off ends the other; there is nobody else to tell.
