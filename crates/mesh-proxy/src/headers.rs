@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+
+use crate::error::{Failure, Reason};
 
 /// The identity of the caller, told to the workload by its own sidecar. What a caller writes there itself is removed.
 pub const MESH_PEER: HeaderName = HeaderName::from_static("mesh-peer");
@@ -56,6 +58,22 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Refuses a head that servers read differently: with a target that is only an authority, which none but CONNECT may
+/// have, or with several hosts (RFC 9112, §3.2).
+///
+/// # Errors
+/// When it is one.
+pub fn check(parts: &Parts) -> Result<(), Failure> {
+    let refused = |detail: &str| Err(Failure::new(Reason::BadRequest, detail));
+    if parts.uri.scheme().is_none() && parts.uri.authority().is_some() && parts.method != Method::CONNECT {
+        return refused("the request's target begins neither with / nor with a scheme");
+    }
+    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return refused("the request has several Host headers");
+    }
+    Ok(())
+}
+
 /// The host and port that a request is for: of its target, or of its Host header.
 pub fn authority(parts: &Parts) -> Option<Authority> {
     match parts.uri.authority() {
@@ -76,8 +94,10 @@ pub fn set_target(parts: &mut Parts, target: Option<PathAndQuery>) {
     if parts.version == Version::HTTP_2 {
         uri.scheme = Some(parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP));
         uri.authority = authority;
-        if uri.authority.is_none() {
-            uri.scheme = None;
+        match uri.authority {
+            // It says what the authority says, or something else, which no server should see.
+            Some(_) => drop(parts.headers.remove(HOST)),
+            None => uri.scheme = None,
         }
     } else if parts.uri.authority().is_some()
         && let Some(value) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
@@ -171,6 +191,30 @@ mod tests {
         let mut map = headers(&[("te", "gzip"), ("content-length", "5")]);
         strip_hop(&mut map);
         assert!(!map.contains_key("te") && map.contains_key("content-length"));
+    }
+
+    #[test]
+    fn heads_with_two_meanings_are_refused() {
+        let parts = |method: Method, target: &str, hosts: &[&str]| {
+            let mut request = http::Request::builder().method(method).uri(target);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            request.body(()).unwrap().into_parts().0
+        };
+        for (method, target, hosts, good) in [
+            (Method::GET, "/a", &["web"][..], true),
+            (Method::GET, "http://web/a", &["other"], true),
+            (Method::OPTIONS, "*", &["web"], true),
+            (Method::CONNECT, "web:80", &["web:80"], true),
+            (Method::GET, "web", &["web"], false),
+            (Method::GET, "web:80", &["web"], false),
+            (Method::GET, "/a", &["web", "other"], false),
+            (Method::GET, "/a", &["web", "web"], false),
+        ] {
+            let found = check(&parts(method.clone(), target, hosts));
+            assert_eq!(found.is_ok(), good, "{method} {target} {hosts:?}");
+        }
     }
 
     #[test]

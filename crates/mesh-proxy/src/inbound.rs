@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -26,17 +26,26 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let grpc = headers::is_grpc(&parts.headers);
+    let (grpc, method) = (headers::is_grpc(&parts.headers), parts.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Inbound));
     match answer(worker, entry, parts, body, grpc, &mut record).await {
         Ok(response) => response,
-        Err(failure) => fail(&failure, grpc, record),
+        Err(failure) => fail(&failure, &method, grpc, record),
     }
 }
 
 /// The mesh's own answer, with the record of the request.
-pub fn fail(failure: &Failure, grpc: bool, record: Option<Record>) -> Response<ResponseBody> {
-    let response = failure.response(grpc);
+pub fn fail(
+    failure: &Failure,
+    method: &Method,
+    grpc: bool,
+    record: Option<Record>,
+) -> Response<ResponseBody> {
+    let mut response = failure.response(grpc);
+    if method == Method::HEAD {
+        // Over HTTP/2 hyper would send it, and clients would take the answer for broken.
+        *response.body_mut() = ResponseBody::empty();
+    }
     let Some(mut record) = record else { return response };
     record.fail(failure.reason.as_str(), failure.object.clone());
     record.status(response.status());
@@ -56,6 +65,7 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Failure> {
     let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
     let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
+    headers::check(&parts)?;
     if let Some(record) = record {
         record.trace(&mut parts.headers);
         record.request(&parts.method, parts.uri.path(), parts.uri.host());

@@ -38,11 +38,11 @@ pub async fn handle(worker: Rc<Worker>, entry: Entry, request: Request<Incoming>
         return tunnel(worker, entry, request);
     }
     let (parts, body) = request.into_parts();
-    let grpc = headers::is_grpc(&parts.headers);
+    let (grpc, method) = (headers::is_grpc(&parts.headers), parts.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
     match answer(&worker, &entry, parts, body, grpc, &mut record).await {
         Ok(response) => response,
-        Err(failure) => fail(&failure, grpc, record),
+        Err(failure) => fail(&failure, &method, grpc, record),
     }
 }
 
@@ -98,6 +98,7 @@ async fn answer(
         record.trace(&mut parts.headers);
         record.request(&parts.method, parts.uri.path(), parts.uri.host());
     }
+    headers::check(&parts)?;
     let port = called(&table, entry, &parts)?;
     call(worker, &table, &port, parts, body, grpc, record)
         .await
