@@ -313,33 +313,33 @@ fn read(
     let ahead = config.inference.read_ahead_bytes as usize;
     let (near, far) = question.body.split_at(question.body.len().min(ahead));
     scanner.push(near).map_err(turned_away)?;
-    let found = match scanner.found() {
-        Some(found) => found.clone(),
+    let found = match scanner.found().cloned() {
+        Some(found) => {
+            // What passes by is read too.
+            scanner.push(far).map_err(turned_away)?;
+            found
+        }
         None if far.is_empty() => scanner.finish().map_err(turned_away)?,
         None => {
             let why = format!("no model name within the first {ahead} bytes");
-            return unread(config, "beyond-read-ahead", why, scanner.operation());
+            return unread(config, 413, "beyond-read-ahead", why, scanner.operation());
         }
     };
     match found.unreadable {
-        Some(why) => unread(
-            config,
-            why.as_str(),
-            "the body can't be read for its model".into(),
-            found.operation,
-        ),
+        Some(why) => unread(config, 415, "unreadable", why.as_str().into(), found.operation),
         None => Ok(Some((found, None))),
     }
 }
 
 fn unread(
     config: &MeshConfigSpec,
+    status: u16,
     reason: &str,
     why: String,
     operation: Operation,
 ) -> Result<Option<(ModelRequest, Option<String>)>, Decision> {
     match config.inference.beyond_read_ahead {
-        BeyondReadAhead::Refuse => Err(refused(413, reason, why)),
+        BeyondReadAhead::Refuse => Err(refused(status, reason, why)),
         BeyondReadAhead::RouteWithoutModel => Ok(Some((ModelRequest::unnamed(operation), Some(why)))),
     }
 }

@@ -48,10 +48,10 @@ pub async fn recognise(
     match recognition {
         Recognition::Plain => Ok(Recognised {
             model: None,
-            source: Source::new(body, None, false, now),
+            source: Source::new(body, None, None, now),
         }),
         Recognition::Known(model) => {
-            let source = Source::new(body, None, false, now);
+            let source = Source::new(body, None, None, now);
             Ok(Recognised {
                 model: Some(model),
                 source,
@@ -59,7 +59,7 @@ pub async fn recognise(
         }
         Recognition::Body(scanner) => {
             let operation = scanner.operation();
-            let source = Source::new(body, Some(scanner), needed, now);
+            let source = Source::new(body, Some(scanner), needed.then_some(mesh.read_ahead_bytes), now);
             let model = if needed {
                 hold(mesh, &source).await?
             } else {
@@ -76,18 +76,8 @@ pub async fn recognise(
 
 /// Holds the body until it names the model, or is over, or is too long.
 async fn hold(mesh: &Mesh, source: &Rc<RefCell<Source>>) -> Result<ModelRequest, Failure> {
-    let mut beyond = false;
     loop {
-        {
-            let source = source.borrow();
-            if let Some(found) = source.found() {
-                return readable(mesh, found.clone());
-            }
-            if source.held_bytes() > mesh.read_ahead_bytes {
-                beyond = true;
-            }
-        }
-        if beyond {
+        if source.borrow().late() {
             let limit = mesh.read_ahead_bytes;
             let detail = format!(
                 "no model name within the first {limit} bytes (MeshConfig spec.inference.readAheadBytes)"
@@ -98,9 +88,14 @@ async fn hold(mesh: &Mesh, source: &Rc<RefCell<Source>>) -> Result<ModelRequest,
                 source.borrow().operation(),
             );
         }
+        if let Some(found) = source.borrow().found() {
+            return readable(mesh, found.clone());
+        }
         let more = poll_fn(|cx| source.borrow_mut().poll_hold(cx)).await;
         match more {
             Ok(true) => {}
+            // However the body is cut into pieces, what follows the name is the server's concern.
+            Ok(false) if source.borrow().late() || source.borrow().found().is_some() => {}
             Ok(false) => {
                 let finished = source.borrow_mut().finish();
                 let model = finished.map_err(|refusal| refused(&refusal))?;

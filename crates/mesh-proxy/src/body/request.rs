@@ -30,6 +30,10 @@ pub struct Source {
     trailers: Option<http::HeaderMap>,
     ended: bool,
     scanner: Option<Watch>,
+    /// What the head says is asked, for a body that names a model.
+    operation: Option<Operation>,
+    /// Whether the bytes within which the name is looked for have passed without it.
+    late: bool,
     /// Still to be put in, in order.
     splices: VecDeque<Splice>,
     /// Of the next byte to be sent, before splices.
@@ -52,18 +56,21 @@ pub struct Source {
     last_moved: Instant,
 }
 
-/// A scanner that reads along, and whether everything it finds wrong is refused, or only what is ambiguous.
+/// A scanner that reads along.
 struct Watch {
     scanner: BodyScanner,
-    strict: bool,
+    /// Within how many bytes routing looks for the name, and refuses everything that is wrong; none: routing does not
+    /// depend on it, and only what is ambiguous is refused.
+    within: Option<usize>,
 }
 
 impl Source {
-    /// The body as it comes from the client. `scanner` reads along: strictly when routing depends on what it finds.
+    /// The body as it comes from the client. `scanner` reads along; `within` how many bytes routing depends on what it
+    /// finds, if it does.
     pub fn new(
         incoming: Incoming,
         scanner: Option<BodyScanner>,
-        strict: bool,
+        within: Option<usize>,
         now: Instant,
     ) -> Rc<RefCell<Self>> {
         let ended = incoming.is_end_stream();
@@ -73,7 +80,9 @@ impl Source {
             held_bytes: 0,
             trailers: None,
             ended,
-            scanner: scanner.map(|scanner| Watch { scanner, strict }),
+            operation: scanner.as_ref().map(BodyScanner::operation),
+            scanner: scanner.map(|scanner| Watch { scanner, within }),
+            late: false,
             splices: VecDeque::new(),
             offset: 0,
             sent: Some(Vec::new()),
@@ -95,7 +104,7 @@ impl Source {
 
     /// What the head alone says is asked of the model, for a body that names one.
     pub fn operation(&self) -> Option<Operation> {
-        self.scanner.as_ref().map(|watch| watch.scanner.operation())
+        self.operation
     }
 
     /// Whether the client's body is over.
@@ -103,9 +112,9 @@ impl Source {
         self.ended
     }
 
-    /// How many bytes are read and not sent.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+    /// Whether the name does not stand within the bytes that it is looked for in.
+    pub fn late(&self) -> bool {
+        self.late
     }
 
     /// Bytes received from the client.
@@ -217,14 +226,30 @@ impl Source {
         let Some(watch) = &mut self.scanner else {
             return Ok(());
         };
-        let messages = &mut self.messages;
-        let read = watch.scanner.push_messages(data, |message| {
-            if watch.strict {
-                messages.push(message.clone());
+        let routed_by = watch.within.is_some();
+        let before = self.received - data.len() as u64;
+        let left = watch
+            .within
+            .map_or(u64::MAX, |within| (within as u64).saturating_sub(before));
+        let near = usize::try_from(left).unwrap_or(usize::MAX).min(data.len());
+        let mut read = Ok(());
+        for (part, beyond) in [(&data[..near], false), (&data[near..], true)] {
+            if read.is_err() || part.is_empty() {
+                continue;
             }
-        });
+            // However the body is cut into pieces, a name beyond the bound comes too late.
+            self.late |= beyond && watch.scanner.found().is_none();
+            let messages = &mut self.messages;
+            read = watch.scanner.push_messages(part, |message| {
+                if routed_by {
+                    messages.push(message.clone());
+                }
+            });
+        }
+        // What was routed without its name is not routed by it any more.
+        let strict = routed_by && !self.late;
         match read {
-            Err(refusal) if watch.strict || ambiguous(refusal.reason) => return Err(refused(&refusal)),
+            Err(refusal) if strict || ambiguous(refusal.reason) => return Err(refused(&refusal)),
             // The server will say what is wrong with it; the name, for labels, is not worth refusing it here.
             Err(_) => self.scanner = None,
             Ok(()) => {}
