@@ -55,11 +55,11 @@ fn fields(
         (Some((number, at)), name) => {
             after_name = at.end;
             if let Some(name) = name {
-                splices.push(splice(at.clone(), text_field(*number, name)));
+                put_name(at.clone(), text_field(*number, name), spec, splices);
             }
         }
         (None, Some(_)) if style == MessageStyle::NameOnly => return Err(CannotRewrite::Nowhere),
-        (None, Some(name)) => splices.push(splice(spec.start..spec.start, text_field(1, name))),
+        (None, Some(name)) => put_name(spec.start..spec.start, text_field(1, name), spec, splices),
         (None, None) => {}
     }
     if let Some(version) = version {
@@ -74,6 +74,20 @@ fn fields(
         splices.push(length);
     }
     Ok(())
+}
+
+/// Puts the name where `at` is, or next to the version if that comes later: a message that gives its version only
+/// after other fields is read to its end as long as it names no model, and refused once it does.
+fn put_name(at: Range<u64>, name: Vec<u8>, spec: &SpecPlace, splices: &mut Vec<Splice>) {
+    match &spec.version {
+        Some(version) if at.end < version.start => {
+            if !at.is_empty() {
+                splices.push(splice(at, Vec::new()));
+            }
+            splices.push(splice(version.start..version.start, name));
+        }
+        _ => splices.push(splice(at, name)),
+    }
 }
 
 /// The whole field that holds a version.

@@ -531,6 +531,21 @@ fn grpc_messages() {
             Some("2"),
             Ok(b"\x12\x012\x0a\x01m".to_vec()),
         ),
+        // A name is put next to a version that stands behind other fields, where the next reader looks for both.
+        (
+            STREAM,
+            b"\x3a\x01t\x12\x012\x1a\x01i",
+            Some("new"),
+            None,
+            Ok(b"\x3a\x01t\x0a\x03new\x12\x012\x1a\x01i".to_vec()),
+        ),
+        (
+            STREAM,
+            b"\x0a\x00\x3a\x01t\x12\x012",
+            Some("new"),
+            Some("3"),
+            Ok(b"\x3a\x01t\x0a\x03new\x12\x013".to_vec()),
+        ),
         (LOAD, b"\x12\x01m", Some("n"), None, Ok(b"\x12\x01n".to_vec())),
         (
             PREDICT,
