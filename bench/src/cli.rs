@@ -82,6 +82,9 @@ pub(crate) struct RunArgs {
     /// An nginx to take instead of the system's or Debian's
     #[arg(long, value_name = "PATH")]
     pub(crate) nginx: Option<PathBuf>,
+    /// A HAProxy to take instead of the system's or Debian's
+    #[arg(long, value_name = "PATH")]
+    pub(crate) haproxy: Option<PathBuf>,
     /// The folder that has mesh-control and mesh-proxy; default: where mesh-bench is
     #[arg(long, value_name = "DIR")]
     pub(crate) mesh: Option<PathBuf>,

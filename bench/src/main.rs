@@ -111,6 +111,7 @@ fn prepare(args: &RunArgs) -> Result<(Vec<Entry>, Vec<Missing>)> {
         cache: args.cache.clone(),
         envoy: args.envoy.clone(),
         nginx: args.nginx.clone(),
+        haproxy: args.haproxy.clone(),
         mesh: args.mesh.clone().map_or_else(beside_this, Ok)?,
     };
     let wanted = if args.contenders.is_empty() {

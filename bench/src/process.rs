@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     thread,
@@ -46,6 +46,8 @@ pub(crate) struct Start<'a> {
     pub(crate) place: Place,
     /// The folder its log (`NAME.log`) goes to.
     pub(crate) folder: &'a Path,
+    /// Where it finds libraries that the system does not have.
+    pub(crate) libraries: Option<&'a Path>,
 }
 
 impl Start<'_> {
@@ -71,7 +73,11 @@ impl Start<'_> {
     fn spawn<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S], stdout: Stdio, log: File) -> Result<Running> {
         // The bench starts itself as launcher, which binds itself to the core and then becomes the program.
         let itself = std::env::current_exe().context("cannot find the bench's own program")?;
-        let child = Command::new(itself)
+        let mut command = Command::new(itself);
+        if let Some(libraries) = self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let child = command
             .arg("launch")
             .arg(format!("--core={}", self.place.core))
             .arg(format!("--nice={}", self.place.nice))
@@ -200,3 +206,14 @@ fn be_nice(by: i8) -> Result<()> {
 }
 
 const AUTOGROUP: &str = "/proc/self/autogroup";
+
+/// Writes a new file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

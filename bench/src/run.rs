@@ -79,6 +79,7 @@ impl<'a> Stage<'a> {
             program: &itself,
             place: plan.load,
             folder: scratch,
+            libraries: None,
         };
         let (backend_process, mut lines) = start.talking(&["backend", "--listen", "127.0.0.1:0"])?;
         let backend = lines
@@ -212,6 +213,7 @@ impl<'a> Stage<'a> {
             program: &itself,
             place: self.plan.load,
             folder: self.scratch,
+            libraries: None,
         }
         .talking(&arguments)
     }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Contender, Ground, Pair, Sources, free_address, version_of};
+use super::{Contender, Ground, Pair, Sources, free_address};
 use crate::{
     install,
     process::{Running, Start},
@@ -34,7 +34,7 @@ impl Envoy {
                 install(&sources.cache).context("cannot install Envoy (or name one with --envoy PATH)")?
             }
         };
-        let version = version_of(&program, "--version")?;
+        let version = install::Found::of_system(program.clone()).version("--version")?;
         // `…/envoy  version: <commit>/<version>/<state>/<build>/<tls>`: the path says nothing.
         let version = version
             .rsplit_once("version: ")
@@ -55,6 +55,7 @@ impl Envoy {
             program: &self.program,
             place: ground.place,
             folder: ground.folder,
+            libraries: None,
         }
         .quiet(&[
             "--config-path",

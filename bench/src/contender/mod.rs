@@ -3,6 +3,7 @@
 
 mod direct;
 mod envoy;
+mod haproxy;
 mod mesh;
 mod nginx;
 
@@ -37,19 +38,22 @@ pub(crate) enum Name {
     Envoy,
     /// nginx from Debian's package
     Nginx,
+    /// HAProxy from Debian's package
+    Haproxy,
     /// This project's mesh-control and mesh-proxy
     Mesh,
 }
 
 impl Name {
     /// All that have proxies, in the order of a report.
-    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Mesh];
+    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Haproxy, Self::Mesh];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Envoy => "envoy",
             Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
             Self::Mesh => "mesh",
         }
     }
@@ -62,6 +66,7 @@ pub(crate) struct Sources {
     /// Programs to take instead of installing them.
     pub(crate) envoy: Option<PathBuf>,
     pub(crate) nginx: Option<PathBuf>,
+    pub(crate) haproxy: Option<PathBuf>,
     /// The folder that has mesh-control and mesh-proxy.
     pub(crate) mesh: PathBuf,
 }
@@ -109,6 +114,7 @@ pub(crate) fn prepare(name: Name, sources: &Sources) -> Result<Box<dyn Contender
         Name::Direct => Box::new(direct::Direct),
         Name::Envoy => Box::new(envoy::Envoy::prepare(sources)?),
         Name::Nginx => Box::new(nginx::Nginx::prepare(sources)?),
+        Name::Haproxy => Box::new(haproxy::Haproxy::prepare(sources)?),
         Name::Mesh => Box::new(mesh::Mesh::prepare(sources)?),
     })
 }
@@ -152,17 +158,4 @@ impl Pair {
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     listener.local_addr().context("cannot read a free port")
-}
-
-/// The first line that `program` prints, on either stream, when asked for its version.
-fn version_of(program: &Path, argument: &str) -> Result<String> {
-    let output = std::process::Command::new(program)
-        .arg(argument)
-        .output()
-        .with_context(|| format!("cannot run {}", program.display()))?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    line.map(str::to_owned)
-        .with_context(|| format!("{} {argument} says nothing", program.display()))
 }

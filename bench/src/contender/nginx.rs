@@ -5,16 +5,21 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::{Contender, Ground, Pair, Sources, free_address, version_of};
+use super::{Contender, Ground, Pair, Sources, free_address};
 use crate::{
-    install,
+    install::{Found, Package},
     process::{Running, Start},
     tls,
+};
+
+const PACKAGE: Package = Package {
+    name: "nginx",
+    with: &[],
+    program: "usr/sbin/nginx",
 };
 
 pub(super) struct Nginx {
@@ -24,15 +29,15 @@ pub(super) struct Nginx {
 
 impl Nginx {
     pub(super) fn prepare(sources: &Sources) -> Result<Self> {
-        let program = match &sources.nginx {
-            Some(program) => program.clone(),
-            None => {
-                find_or_unpack(&sources.cache).context("cannot get nginx (or name one with --nginx PATH)")?
-            }
+        let found = match &sources.nginx {
+            Some(program) => Found::of_system(program.clone()),
+            None => PACKAGE
+                .find_or_unpack(&sources.cache)
+                .context("cannot get nginx (or name one with --nginx PATH)")?,
         };
-        let version = version_of(&program, "-v")?;
+        let version = found.version("-v")?;
         Ok(Self {
-            program,
+            program: found.program,
             version: version.trim_start_matches("nginx version: ").to_owned(),
         })
     }
@@ -49,6 +54,7 @@ impl Nginx {
             program: &self.program,
             place: ground.place,
             folder: ground.folder,
+            libraries: None,
         }
         .quiet(&["-p", &prefix, "-c", &path, "-e", "stderr"])
     }
@@ -84,42 +90,6 @@ impl Contender for Nginx {
 struct Ports {
     http1: SocketAddr,
     grpc: SocketAddr,
-}
-
-/// The system's nginx, or the package's unpacked into `cache`.
-fn find_or_unpack(cache: &Path) -> Result<PathBuf> {
-    let unpacked = cache.join("nginx");
-    let program = unpacked.join("usr/sbin/nginx");
-    let system = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&system).chain([PathBuf::from("/usr/sbin")]);
-    let installed = folders
-        .map(|folder| folder.join("nginx"))
-        .chain([program.clone()])
-        .find(|path| path.is_file());
-    if let Some(installed) = installed {
-        return Ok(installed);
-    }
-    eprintln!("unpacking Debian's nginx into {}", unpacked.display());
-    let downloads = cache.join("nginx-download");
-    fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
-    install::run(
-        Command::new("apt-get")
-            .args(["download", "--quiet", "nginx"])
-            .current_dir(&downloads),
-        "it needs Debian or a relative of it; on others install nginx by hand",
-    )?;
-    let package = fs::read_dir(&downloads)
-        .with_context(|| format!("cannot read {}", downloads.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get download left no package")?;
-    install::run(
-        Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked),
-        "Debian: apt install dpkg",
-    )?;
-    ensure!(program.is_file(), "the package has no usr/sbin/nginx in it");
-    Ok(program)
 }
 
 fn main(servers: &str) -> String {

@@ -18,6 +18,8 @@ pub(crate) struct LoadRow {
     pub(crate) cpu_us: Option<Spread>,
     /// The same, divided by Envoy's of the same round.
     pub(crate) cpu_to_envoy: Option<Spread>,
+    /// The same, divided by HAProxy's of the same round.
+    pub(crate) cpu_to_haproxy: Option<Spread>,
     /// Requests answered per second.
     pub(crate) rps: Option<Spread>,
     /// Latency in µs, less that of the same round without proxies; the whole latency for `direct` itself. Only of
@@ -99,6 +101,7 @@ fn load_row(samples: &[LoadSample], scenario: Scenario, contender: Name) -> Load
         }
     };
     let cpu = figures(contender, &|sample| sample.cpu_us);
+    let to = |base: Name| Spread::of(quotients(&cpu, &figures(base, &|sample| sample.cpu_us)));
     let own = || {
         samples
             .iter()
@@ -107,7 +110,8 @@ fn load_row(samples: &[LoadSample], scenario: Scenario, contender: Name) -> Load
     LoadRow {
         scenario,
         contender,
-        cpu_to_envoy: Spread::of(quotients(&cpu, &figures(Name::Envoy, &|sample| sample.cpu_us))),
+        cpu_to_envoy: to(Name::Envoy),
+        cpu_to_haproxy: to(Name::Haproxy),
         cpu_us: Spread::of(cpu.into_iter().flatten()),
         rps: Spread::of(own().map(|sample| sample.rps)),
         p50_us: latency(&|sample| Some(sample.outcome.p50_us)),

@@ -78,7 +78,7 @@ fn section(title: &str, table: &Table, style: Style) -> String {
 }
 
 fn loads<'a>(rows: impl Iterator<Item = &'a LoadRow>, scenario: Scenario, style: Style) -> Table {
-    let mut header = vec!["pair", "CPU µs/request", "× Envoy", "requests/s"];
+    let mut header = vec!["pair", "CPU µs/request", "× Envoy", "× HAProxy", "requests/s"];
     if scenario.is_open() {
         header.extend(["added p50 µs", "added p99 µs"]);
     }
@@ -88,6 +88,7 @@ fn loads<'a>(rows: impl Iterator<Item = &'a LoadRow>, scenario: Scenario, style:
             row.contender.as_str().to_owned(),
             spread(row.cpu_us, 1),
             spread(row.cpu_to_envoy, 2),
+            spread(row.cpu_to_haproxy, 2),
             spread(row.rps, 0),
         ];
         if scenario.is_open() {

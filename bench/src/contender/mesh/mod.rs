@@ -7,15 +7,18 @@ mod documents;
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Contender, Ground, Pair, Sources, free_address, version_of};
-use crate::process::{Running, Start};
+use super::{Contender, Ground, Pair, Sources, free_address};
+use crate::{
+    install::Found,
+    process::{Running, Start, write_private},
+};
 
 /// How long the control plane may take until it listens.
 const READY: Duration = Duration::from_secs(10);
@@ -35,7 +38,7 @@ impl Mesh {
             Ok(path)
         };
         let (control, proxy) = (program("mesh-control")?, program("mesh-proxy")?);
-        let version = version_of(&proxy, "--version")?;
+        let version = Found::of_system(proxy.clone()).version("--version")?;
         Ok(Self {
             version: format!("{version} from {}", sources.mesh.display()),
             control,
@@ -56,6 +59,7 @@ impl Mesh {
             program: &self.control,
             place: ground.elsewhere,
             folder: ground.folder,
+            libraries: None,
         };
         let mut process = start.quiet(&[
             "--config",
@@ -102,6 +106,7 @@ impl Mesh {
             program: &self.proxy,
             place: ground.place,
             folder: ground.folder,
+            libraries: None,
         };
         start.quiet(&[
             "--workload",
@@ -147,15 +152,4 @@ struct Control {
     process: Running,
     address: SocketAddr,
     state: PathBuf,
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
