@@ -1,5 +1,7 @@
 //! Explanations of documents, case by case.
 
+use http::Method;
+
 use super::*;
 use crate::document::parse_all;
 
