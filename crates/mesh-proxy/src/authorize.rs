@@ -25,7 +25,7 @@ pub fn authorize(table: &Table, peer: Option<&Identity>) -> Result<Permit, Failu
         None if table.mesh.mtls == MtlsMode::Permissive => Ok(Permit(())),
         None => Err(Failure::new(
             Reason::Denied,
-            "the mesh takes no plaintext (MeshConfig spec.mtls: strict)",
+            "the caller has no identity, or one that has expired (MeshConfig spec.mtls: strict)",
         )),
     }
 }
