@@ -10,7 +10,11 @@ use mesh_api::name::ObjectName;
 
 /// The sidecar of the mesh: routes, secures and records the model requests of one workload.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "mesh-proxy", version)]
+#[command(
+    name = "mesh-proxy",
+    version,
+    after_help = "`mesh-proxy init` leads a network namespace's connections to its sidecar: see `mesh-proxy init --help`."
+)]
 pub struct Config {
     /// The Workload this proxy stands before, as namespace/name
     #[arg(long, value_name = "NAMESPACE/NAME", env = "MESH_WORKLOAD")]

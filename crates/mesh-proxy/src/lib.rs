@@ -15,6 +15,7 @@ pub mod error;
 pub mod forward;
 pub mod headers;
 pub mod inbound;
+pub mod intercept;
 pub mod io;
 pub mod listen;
 pub mod observe;

@@ -8,6 +8,7 @@ use clap::Parser;
 use mesh_proxy::app::Proxy;
 use mesh_proxy::config::{Config, LogFormat};
 use mesh_proxy::drain::Drain;
+use mesh_proxy::intercept::init::Init;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,10 +16,16 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    small_pages();
-    let config = Config::parse();
-    start_log(config.log_format);
-    match run(&config) {
+    let initialises = std::env::args_os().nth(1).is_some_and(|word| word == "init");
+    let result = if initialises {
+        Init::parse_from(std::env::args_os().skip(1)).run(&mut std::io::stdout())
+    } else {
+        small_pages();
+        let config = Config::parse();
+        start_log(config.log_format);
+        run(&config)
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,0 +1,68 @@
+//! The text of the rules, and words that are no ports and networks.
+
+use super::*;
+
+fn simplest() -> Rules {
+    Rules {
+        inbound_port: 15006,
+        outbound_port: 15001,
+        proxy_uid: 2102,
+        skip_uids: vec![],
+        skip_inbound_ports: vec![],
+        skip_outbound_ports: vec![],
+        skip_cidrs: vec![],
+    }
+}
+
+#[test]
+fn the_simplest_rules() {
+    insta::assert_snapshot!(simplest().install());
+}
+
+#[test]
+fn rules_with_everything_left_out_that_can_be() {
+    let words = |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect();
+    let rules = Rules {
+        skip_uids: vec![0, 2102, 33],
+        skip_inbound_ports: words(&["22", "9000-9010"]),
+        skip_outbound_ports: words(&["5432", "6000-6001"]),
+        skip_cidrs: ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "2001:db8::1", "0.0.0.0/0"]
+            .iter()
+            .map(|word| word.parse().unwrap())
+            .collect(),
+        ..simplest()
+    };
+    insta::assert_snapshot!(rules.install());
+}
+
+#[test]
+fn removing_deletes_the_table_and_nothing_else() {
+    insta::assert_snapshot!(remove());
+}
+
+#[test]
+fn words_that_are_no_ports_or_networks_are_refused() {
+    for ports in [
+        "", "0", "-1", "+1", "65536", "1-", "-", "2-1", "1-2-3", "http", "1,2", " 1",
+    ] {
+        assert!(ports.parse::<Ports>().is_err(), "{ports:?}");
+    }
+    for cidr in [
+        "",
+        "10",
+        "10.0.0.0/33",
+        "10.0.0.1/8",
+        "::/129",
+        "fd00::1/8",
+        "10.0.0.0/",
+        "10.0.0.0/+8",
+        "10.0.0.0/8/8",
+        "a.b",
+        "10.0.0.0/8 ",
+        "::1%lo",
+    ] {
+        assert!(cidr.parse::<Cidr>().is_err(), "{cidr:?}");
+    }
+    let hint = "10.0.0.1/8".parse::<Cidr>().unwrap_err();
+    assert!(hint.contains("10.0.0.0/8"), "{hint}");
+}
