@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::drain::Drain;
+use crate::limits::Limits;
 use crate::observe::{Observe, exposition};
 use crate::tls::{Credentials, CredentialsCell};
 
@@ -35,6 +36,7 @@ const PATHS: &str = "GET /live          200 as long as the process runs
 GET /ready         200 when requests are served, else 503 and why not
 GET /metrics       metrics, in Prometheus' text format
 GET /table         the configuration in effect, as JSON
+GET /limits        what peers may do at most, as JSON
 GET /certificates  the certificate in use, as JSON; no key
 POST /drain        take no new connections, finish what is in flight, end
 ";
@@ -49,6 +51,8 @@ pub struct Admin {
     pub latest: watch::Receiver<Option<Arc<Snapshot>>>,
     /// Whether the proxy is about to end, and what makes it.
     pub drain: Drain,
+    /// What peers may do at most.
+    pub limits: Limits,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -94,7 +98,7 @@ impl Admin {
         match (request.uri().path(), request.method()) {
             ("/drain", &Method::POST) => self.drain(request),
             ("/drain", _) => not_allowed("POST"),
-            ("/live" | "/ready" | "/metrics" | "/table" | "/certificates", method)
+            ("/live" | "/ready" | "/metrics" | "/table" | "/limits" | "/certificates", method)
                 if method != Method::GET =>
             {
                 not_allowed("GET")
@@ -103,6 +107,7 @@ impl Admin {
             ("/ready", _) => self.ready(),
             ("/metrics", _) => with_type(exposition::CONTENT_TYPE, exposition::render(&self.observe)),
             ("/table", _) => self.table(),
+            ("/limits", _) => self.limits(),
             ("/certificates", _) => self.certificates(),
             _ => text(StatusCode::NOT_FOUND, PATHS),
         }
@@ -139,6 +144,14 @@ impl Admin {
             "version": latest.as_ref().map_or(0, |snapshot| snapshot.version.0),
             "snapshot": latest.as_deref(),
         }))
+    }
+
+    fn limits(&self) -> Answer {
+        let mut limits = json!(self.limits);
+        // As they are in effect, whatever the flags leave open.
+        limits["maxConnections"] = json!(self.limits.connections_of_worker(1));
+        limits["memoryLimit"] = json!(self.limits.memory());
+        json_answer(&limits)
     }
 
     fn certificates(&self) -> Answer {
@@ -224,6 +237,7 @@ mod tests {
             credentials: Arc::default(),
             latest: watched,
             drain: Drain::default(),
+            limits: Limits::default(),
         };
         Case { admin, latest }
     }
@@ -268,6 +282,7 @@ mod tests {
             ("GET", "/table", 200),
             ("GET", "/table?x=1", 200),
             ("GET", "/certificates", 200),
+            ("GET", "/limits", 200),
             ("POST", "/metrics", 405),
             ("GET", "/drain", 405),
             ("DELETE", "/table", 405),
@@ -319,6 +334,15 @@ mod tests {
             "spiffe://mesh.local/ns/ml/sa/web"
         );
         assert!(!text.contains("PRIVATE"));
+    }
+
+    #[tokio::test]
+    async fn limits_are_told_as_they_are_in_effect() {
+        let text = ask(&case().admin, "GET", "/limits").await.1;
+        let limits: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(limits["headTimeout"], "10s");
+        assert_eq!(limits["maxHeadBytes"], 65536);
+        assert!(limits["memoryLimit"].as_u64().unwrap() > 32 << 20);
     }
 
     #[tokio::test]

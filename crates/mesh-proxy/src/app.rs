@@ -53,7 +53,10 @@ impl Proxy {
         dialer.roots()?;
 
         let (observe, finished) = Observe::new(config.workload.clone(), log);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            limits: config.limits.clone(),
+            ..Shared::default()
+        });
         let (renewed, generation) = watch::channel(0);
         let (latest, watched) = watch::channel(None);
         let mut keeper = Keeper {
@@ -81,6 +84,8 @@ impl Proxy {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
+        let watched_memory = Arc::clone(&shared);
+        tasks.spawn(async move { watched_memory.memory.watch(watched_memory.limits.memory()).await });
         tasks.spawn(spans::export(Arc::clone(&observe), finished));
         tasks.spawn(report::run(
             Arc::clone(&observe),
@@ -95,6 +100,7 @@ impl Proxy {
                 credentials: Arc::clone(&shared.credentials),
                 latest: watched.clone(),
                 drain: shared.drain.clone(),
+                limits: config.limits.clone(),
             }),
         ));
         let saving = tokio::spawn(persist::keep(state, watched));

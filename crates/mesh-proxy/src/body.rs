@@ -2,11 +2,13 @@
 
 mod request;
 mod response;
+mod served;
 
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
+pub use served::Served;
 
 /// What a body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

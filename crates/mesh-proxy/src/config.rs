@@ -8,6 +8,8 @@ use mesh_api::duration::Duration;
 use mesh_api::identity::Identity;
 use mesh_api::name::ObjectName;
 
+use crate::limits::Limits;
+
 /// The sidecar of the mesh: routes, secures and records the model requests of one workload.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -60,6 +62,10 @@ pub struct Config {
     /// How the proxy's own log is written to standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+
+    /// What peers may do at most
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// How the log is written.
@@ -111,6 +117,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.worker_count(), 2);
         assert!(config.admin.ip().is_loopback());
+        assert_eq!(config.limits, Limits::default());
         assert!(parse(&["--control", "control.mesh-system.svc:15010"]).is_ok());
     }
 
@@ -136,6 +143,14 @@ mod tests {
             ["--identity", "spiffe://mesh.local/web"],
             ["--workload", "a/b/c"],
             ["--log-format", "xml"],
+            ["--max-head-bytes", "8191"],
+            ["--max-headers", "1001"],
+            ["--head-timeout", "999ms"],
+            ["--idle-timeout", "25h"],
+            ["--max-connections", "0"],
+            ["--max-resets", "9"],
+            ["--max-empty-frames", "99"],
+            ["--memory-limit", "1000000"],
         ] {
             assert!(
                 parse(&[&["--control", "h:1"], &bad[..]].concat()).is_err(),

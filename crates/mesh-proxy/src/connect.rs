@@ -9,6 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::error::{Failure, Reason};
 use crate::io::Io;
+use crate::limits::is_exhausted;
 use crate::observe::Direction;
 use crate::table::Endpoint;
 use crate::tls::{self, Alpn};
@@ -49,9 +50,14 @@ async fn connect_and_prove(worker: &Worker, endpoint: &Endpoint, alpn: Alpn) -> 
             Some((credentials.client_config(expected, alpn), expected))
         }
     };
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| Failure::new(Reason::ConnectFailed, format!("connecting to {address}: {error}")))?;
+    let stream = TcpStream::connect(address).await.map_err(|error| {
+        let reason = if is_exhausted(&error) {
+            Reason::Exhausted
+        } else {
+            Reason::ConnectFailed
+        };
+        Failure::new(reason, format!("connecting to {address}: {error}"))
+    })?;
     // Requests are small and answers are waited for. A socket that can't is a socket that closes: reads will tell.
     let _ = stream.set_nodelay(true);
     let Some((config, expected)) = tls else {

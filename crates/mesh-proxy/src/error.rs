@@ -57,6 +57,16 @@ pub enum Reason {
     CannotRewrite,
     /// The request is not HTTP as it should be.
     BadRequest,
+    /// The request's head has too many bytes or fields.
+    HeadTooLarge,
+    /// The client sent nothing of its body for too long.
+    SlowBody,
+    /// The endpoint's answer is not HTTP as it should be, or its head is too large.
+    BadResponse,
+    /// This process has no descriptor or port left for a connection to an endpoint.
+    Exhausted,
+    /// This process holds as much memory as it may.
+    Overloaded,
     /// The client's body broke off.
     ClientAborted,
     /// The caller may not do this.
@@ -89,6 +99,11 @@ impl Reason {
             Self::Unreadable => "unreadable",
             Self::CannotRewrite => "cannot-rewrite",
             Self::BadRequest => "bad-request",
+            Self::HeadTooLarge => "head-too-large",
+            Self::SlowBody => "slow-body",
+            Self::BadResponse => "bad-response",
+            Self::Exhausted => "exhausted",
+            Self::Overloaded => "overloaded",
             Self::ClientAborted => "client-aborted",
             Self::Denied => "denied",
             Self::ListenerGone => "listener-gone",
@@ -97,7 +112,7 @@ impl Reason {
 
     /// The reason that a sidecar behind this one gave; none: one that this one does not know.
     pub fn of_word(word: &[u8]) -> Option<Self> {
-        const FROM_SIDECARS: [Reason; 10] = [
+        const FROM_SIDECARS: [Reason; 15] = [
             Reason::LocalUnreachable,
             Reason::Reset,
             Reason::ResetMidway,
@@ -105,6 +120,11 @@ impl Reason {
             Reason::IdleTimeout,
             Reason::TotalTimeout,
             Reason::DeadlineExceeded,
+            Reason::HeadTooLarge,
+            Reason::SlowBody,
+            Reason::BadResponse,
+            Reason::Exhausted,
+            Reason::Overloaded,
             Reason::ClientAborted,
             Reason::Denied,
             Reason::ListenerGone,
@@ -125,11 +145,15 @@ impl Reason {
             | Self::PeerRefused
             | Self::NoCredentials
             | Self::StreamRefused
+            | Self::Exhausted
+            | Self::Overloaded
             | Self::ListenerGone => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Reset | Self::ResetMidway => StatusCode::BAD_GATEWAY,
+            Self::Reset | Self::ResetMidway | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout | Self::DeadlineExceeded => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Refused(reason) => reason.status(),
             Self::BeyondReadAhead => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -145,8 +169,8 @@ impl Reason {
             StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => 3,
             StatusCode::FORBIDDEN => 7,
             StatusCode::NOT_FOUND => 12,
-            StatusCode::PAYLOAD_TOO_LARGE => 8,
-            StatusCode::GATEWAY_TIMEOUT => 4,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => 4,
             _ => 14,
         }
     }
@@ -160,6 +184,7 @@ impl Reason {
                 | Self::PeerRefused
                 | Self::StreamRefused
                 | Self::NoCredentials
+                | Self::Exhausted
         )
     }
 
@@ -172,6 +197,7 @@ impl Reason {
                 | Self::PeerRefused
                 | Self::Reset
                 | Self::ResetMidway
+                | Self::BadResponse
         )
     }
 }

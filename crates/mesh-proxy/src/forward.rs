@@ -19,12 +19,13 @@ use crate::body::{InFlight, RequestBody, ResponseBody, Source, Upstream, grpc_st
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::headers;
 use crate::observe::{Record, SeriesKeyRef};
+use crate::read_ahead::slow;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::worker::{self, Worker};
 
 /// How long nothing may move where no rule says: long enough for any generation, short enough that a peer that
 /// vanished without a word does not hold a stream for ever.
-const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
+pub(crate) const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
 /// How many connections that turn out to be closed are passed over before one is made anew.
 const STALE_CONNECTIONS: usize = 3;
 
@@ -239,9 +240,11 @@ async fn in_time<T>(
     source: &RefCell<Source>,
 ) -> Result<T, Failure> {
     let mut waiting = pin!(waiting);
+    let mut looked = source.borrow().last_moved();
     loop {
         let idle = source.borrow().last_moved() + limits.idle;
-        let at = [limits.first_byte, limits.total.map(|(at, _)| at)]
+        let silent = source.borrow().silent_at(looked);
+        let at = [limits.first_byte, limits.total.map(|(at, _)| at), silent]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min);
@@ -249,6 +252,7 @@ async fn in_time<T>(
             return Ok(done);
         }
         let now = Instant::now();
+        looked = now;
         if let Some((at, reason)) = limits.total
             && now >= at
         {
@@ -259,6 +263,9 @@ async fn in_time<T>(
                 Reason::FirstByteTimeout,
                 "the response did not begin in time",
             ));
+        }
+        if let Some(silence) = source.borrow().too_silent(now) {
+            return Err(slow(silence));
         }
         if now >= source.borrow().last_moved() + limits.idle {
             return Err(Failure::new(Reason::IdleTimeout, "no byte moved for too long"));
@@ -276,6 +283,14 @@ fn sent(error: &TrySendError<Request<RequestBody>>, source: &Source, endpoint: &
         return Failure::new(
             Reason::StreamRefused,
             format!("{address} took no request: {}", error.error()),
+        );
+    }
+    if error.error().is_parse() {
+        let why = std::error::Error::source(error.error())
+            .map_or_else(|| error.error().to_string(), ToString::to_string);
+        return Failure::new(
+            Reason::BadResponse,
+            format!("{address} answered with what is not HTTP: {why}"),
         );
     }
     Failure::new(

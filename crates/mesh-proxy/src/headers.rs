@@ -8,6 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::error::{Failure, Reason};
+use crate::limits::Limits;
 
 /// The identity of the caller, told to the workload by its own sidecar. What a caller writes there itself is removed.
 pub const MESH_PEER: HeaderName = HeaderName::from_static("mesh-peer");
@@ -59,14 +60,21 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Refuses a head that servers read differently: with a target that is only an authority, which none but CONNECT may
-/// have, or with several hosts (RFC 9112, §3.2).
+/// have, or with several hosts (RFC 9112, §3.2). Refuses one with too many fields too: for HTTP/1.1 hyper does.
 ///
 /// # Errors
 /// When it is one.
-pub fn check(parts: &Parts) -> Result<(), Failure> {
+pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     let refused = |detail: &str| Err(Failure::new(Reason::BadRequest, detail));
     if parts.uri.scheme().is_none() && parts.uri.authority().is_some() && parts.method != Method::CONNECT {
         return refused("the request's target begins neither with / nor with a scheme");
+    }
+    if parts.headers.len() > usize::from(limits.max_headers) {
+        let detail = format!(
+            "the head has more than {} fields (--max-headers)",
+            limits.max_headers
+        );
+        return Err(Failure::new(Reason::HeadTooLarge, detail));
     }
     if parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return refused("the request has several Host headers");
@@ -212,7 +220,7 @@ mod tests {
             (Method::GET, "/a", &["web", "other"], false),
             (Method::GET, "/a", &["web", "web"], false),
         ] {
-            let found = check(&parts(method.clone(), target, hosts));
+            let found = check(&parts(method.clone(), target, hosts), &Limits::default());
             assert_eq!(found.is_ok(), good, "{method} {target} {hosts:?}");
         }
     }

@@ -15,7 +15,8 @@ use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
 use crate::listen::Entry;
 use crate::observe::{Direction, Record, SeriesKeyRef};
-use crate::read_ahead::recognise;
+use crate::outbound::admit;
+use crate::read_ahead::{Hold, recognise, silence};
 use crate::table::{Inbound, NO_TIMEOUTS, Table};
 use crate::worker::Worker;
 
@@ -65,7 +66,8 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Failure> {
     let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
     let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
-    headers::check(&parts)?;
+    admit(worker)?;
+    headers::check(&parts, &worker.shared.limits)?;
     if let Some(record) = record {
         record.trace(&mut parts.headers);
         record.request(&parts.method, parts.uri.path(), parts.uri.host());
@@ -97,7 +99,12 @@ async fn receive(
         peer,
         ..SeriesKeyRef::unrouted(Direction::Inbound)
     };
-    let recognised = recognise(inbound.protocol, &table.mesh, &parts, body, false).await;
+    let hold = Hold {
+        mesh: &table.mesh,
+        needed: false,
+        silence: silence(&worker.shared.limits, grpc),
+    };
+    let recognised = recognise(inbound.protocol, &hold, &parts, body).await;
     let recognised = recognised.inspect_err(|_| {
         // What is refused was meant for the workload all the same.
         if let Some(record) = record.as_mut() {

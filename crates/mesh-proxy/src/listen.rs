@@ -12,7 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use mesh_api::document::MtlsMode;
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
@@ -20,22 +20,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::body::ResponseBody;
+use crate::body::{ResponseBody, Served};
+use crate::connections::{Seat, Told};
+use crate::cut::Cut;
 use crate::drain::Drain;
+use crate::guard::Guarded;
 use crate::io::Io;
+use crate::limits::{Limits, SEND_BUFFER};
 use crate::observe::Direction;
+use crate::patience::Streams;
 use crate::pool::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::worker::{LocalExecutor, Worker};
-use crate::{inbound, outbound, tcp, tls};
+use crate::worker::Worker;
+use crate::{inbound, limits, outbound, tcp, tls};
 
-/// The most bytes of a request's head.
-pub const MAX_HEADER_BYTES: u32 = 64 << 10;
-/// How long a client may take for the TLS handshake, for the first bytes, and for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 connection may lie idle between requests.
-const KEEP_ALIVE_HEAD_TIMEOUT: Duration = Duration::from_secs(3600);
-/// How many streams a client may have open on one connection.
-const MAX_STREAMS: u32 = 1000;
+/// How much of a connection is read ahead and of an answer is written ahead in HTTP/1.1, in bytes.
+const BUFFER: usize = 256 << 10;
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -81,23 +80,50 @@ pub async fn accept(worker: Rc<Worker>, listener: Listener) {
         };
         match accepted {
             Ok((stream, _)) => {
+                let Some(seat) = worker
+                    .connections
+                    .take(direction, |which, why| worker.cut(which, why))
+                else {
+                    continue;
+                };
                 let open = (drain.open(), worker.observe.shared().connection(direction));
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
                     let _open = open;
-                    serve(worker, stream, address, direction).await;
+                    tokio::select! {
+                        biased;
+                        () = serve(worker, stream, address, direction, Arc::clone(&seat)) => {}
+                        () = seat.closed() => {}
+                    }
                 });
             }
-            Err(error) => {
-                // Out of descriptors, or the client left before it was taken: the next one may fare better.
-                tracing::warn!(%address, %error, "a connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => not_taken(&worker, address, direction, &error).await,
         }
     }
 }
 
-async fn serve(worker: Rc<Worker>, stream: TcpStream, listener: SocketAddr, direction: Direction) {
+/// A connection could not be taken. The next one may fare better: the client left before, or there is no descriptor,
+/// for which others are asked to leave.
+async fn not_taken(worker: &Worker, address: SocketAddr, direction: Direction, error: &std::io::Error) {
+    if !limits::is_exhausted(error) {
+        tracing::debug!(%address, %error, "a connection could not be taken");
+        return tokio::task::yield_now().await;
+    }
+    worker.cut(direction, Cut::NoDescriptors);
+    let evicted = worker.connections.make_room(|which, why| worker.cut(which, why));
+    if worker.may_warn() {
+        tracing::warn!(%address, %error, evicted, "connections can't be taken");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    listener: SocketAddr,
+    direction: Direction,
+    seat: Arc<Seat>,
+) {
     // A socket that can't is a socket that closes: reads will tell.
     let _ = stream.set_nodelay(true);
     let protocol = {
@@ -124,19 +150,26 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, listener: SocketAddr, dire
         tunnel: None,
     };
     if protocol == Some(AppProtocol::Tcp) {
+        seat.retire();
         return tcp::serve(&worker, io, &entry, direction).await;
     }
-    let Ok(Some(http2)) = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&io)).await else {
-        return;
+    let within = worker.shared.limits.head_timeout.get();
+    let Ok(spoken) = tokio::time::timeout(within, speaks_http2(&io)).await else {
+        return worker.cut(direction, Cut::SlowHead);
     };
-    serve_http(worker, io, http2, entry, direction).await;
+    if let Some(http2) = spoken {
+        serve_http(worker, io, http2, entry, direction, seat).await;
+    }
 }
 
 /// Takes the caller's handshake, or its plaintext where the mesh allows it.
 async fn secure(worker: &Worker, stream: TcpStream) -> Option<Io> {
-    let first = tokio::time::timeout(HEAD_TIMEOUT, first_bytes::<1>(&stream))
-        .await
-        .ok()??;
+    let within = worker.shared.limits.head_timeout.get();
+    let Ok(first) = tokio::time::timeout(within, first_bytes::<1>(&stream)).await else {
+        worker.cut(Direction::Inbound, Cut::SlowHead);
+        return None;
+    };
+    let first = first?;
     let observe = worker.observe.shared();
     if first[0] != TLS_HANDSHAKE {
         let permissive = worker.shared.table.load().as_deref()?.mesh.mtls == MtlsMode::Permissive;
@@ -155,7 +188,8 @@ async fn secure(worker: &Worker, stream: TcpStream) -> Option<Io> {
         return None;
     };
     let accepting = TlsAcceptor::from(credentials.server_config()).accept(stream);
-    let Ok(accepted) = tokio::time::timeout(HEAD_TIMEOUT, accepting).await else {
+    let Ok(accepted) = tokio::time::timeout(within, accepting).await else {
+        worker.cut(Direction::Inbound, Cut::SlowHead);
         observe.handshake(Direction::Inbound, "timeout");
         return None;
     };
@@ -196,62 +230,111 @@ async fn speaks_http2(io: &Io) -> Option<bool> {
 
 /// Serves a connection's requests until it ends. When the proxy is about to end, requests in flight are finished and
 /// the client is told to go elsewhere with the next.
-pub async fn serve_http<I>(worker: Rc<Worker>, io: I, http2: bool, entry: Entry, direction: Direction)
-where
+pub async fn serve_http<I>(
+    worker: Rc<Worker>,
+    io: I,
+    http2: bool,
+    entry: Entry,
+    direction: Direction,
+    seat: Arc<Seat>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let drain = worker.shared.drain.clone();
+    let shared = Arc::clone(&worker.shared);
+    let limits = &shared.limits;
+    let io = TokioIo::new(Guarded::client(io, Arc::clone(&seat), http2, limits));
+    let watched = Watched {
+        worker: Rc::clone(&worker),
+        direction,
+        seat: Arc::clone(&seat),
+    };
+    let streams = Streams::new(Rc::clone(&worker), direction);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, entry) = (Rc::clone(&worker), entry.clone());
+        let (worker, entry, busy) = (Rc::clone(&worker), entry.clone(), seat.open());
         async move {
             let response: Response<ResponseBody> = match direction {
                 Direction::Outbound => outbound::handle(worker, entry, request).await,
                 Direction::Inbound => inbound::handle(&worker, &entry, request).await,
             };
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| Served::new(body, busy)))
         }
     });
-    let io = TokioIo::new(io);
     if http2 {
-        let connection = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_BYTES)
+        let connection = http2::Builder::new(streams)
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(limits.max_head_bytes)
+            .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .serve_connection(io, service);
-        until_end(connection, &drain, http2::Connection::graceful_shutdown).await;
+        watched
+            .until_end(connection, &shared.drain, http2::Connection::graceful_shutdown)
+            .await;
     } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(KEEP_ALIVE_HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES as usize * 4)
+        let connection = http1_builder(limits)
             .serve_connection(io, service)
             .with_upgrades();
-        until_end(
-            connection,
-            &drain,
-            http1::UpgradeableConnection::graceful_shutdown,
-        )
-        .await;
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        watched.until_end(connection, &shared.drain, shut_down).await;
+        // What it was upgraded to goes on with its own limits.
+        watched.seat.retire();
     }
 }
 
-/// Runs a connection; its errors are the client's leaving, or its breaking of the protocol, which hyper has answered.
-async fn until_end<C>(connection: C, drain: &Drain, shut_down: impl FnOnce(std::pin::Pin<&mut C>))
-where
-    C: Future<Output = Result<(), hyper::Error>>,
-{
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = drain.started() => {
-            shut_down(connection.as_mut());
-            connection.await
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    let head = limits.max_head_bytes as usize;
+    // How long a head takes is seen by the connection's seat.
+    builder
+        .header_read_timeout(None)
+        .max_header_size(head)
+        .max_buf_size(BUFFER.max(head));
+    if let Some(fields) = limits.other_max_headers() {
+        builder.max_headers(fields);
+    }
+    builder
+}
+
+/// A client's connection, with whoever may tell it to end.
+struct Watched {
+    worker: Rc<Worker>,
+    direction: Direction,
+    seat: Arc<Seat>,
+}
+
+impl Watched {
+    /// Runs a connection. What it ends with is the client's leaving, or its breaking of the protocol, which hyper has
+    /// answered.
+    async fn until_end<C>(&self, connection: C, drain: &Drain, shut_down: impl FnOnce(std::pin::Pin<&mut C>))
+    where
+        C: Future<Output = Result<(), hyper::Error>>,
+    {
+        let mut connection = pin!(connection);
+        let told = tokio::select! {
+            biased;
+            ended = connection.as_mut() => return self.ended(ended.err()),
+            () = drain.started() => Told::Finish,
+            told = self.seat.told() => told,
+        };
+        if told == Told::Close {
+            return;
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+        shut_down(connection.as_mut());
+        tokio::select! {
+            biased;
+            ended = connection => self.ended(ended.err()),
+            () = self.seat.closed() => {}
+        }
+    }
+
+    /// Counts why the connection ended, if its client is to blame.
+    fn ended(&self, error: Option<hyper::Error>) {
+        let cut = self.seat.blamed().or_else(|| Cut::of(error.as_ref()?));
+        if let Some(cut) = cut {
+            self.worker.cut(self.direction, cut);
+        }
+        if let Some(error) = error {
+            tracing::debug!(%error, "a connection ended");
+        }
     }
 }

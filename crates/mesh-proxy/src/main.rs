@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Init::parse_from(std::env::args_os().skip(1)).run(&mut std::io::stdout())
     } else {
         small_pages();
+        mesh_proxy::limits::raise_descriptors();
         let config = Config::parse();
         start_log(config.log_format);
         run(&config)

@@ -25,7 +25,7 @@ use crate::inbound::fail;
 use crate::io::Prefixed;
 use crate::listen::{self, Entry};
 use crate::observe::{Direction, Record, SeriesKeyRef};
-use crate::read_ahead::{Recognised, recognise};
+use crate::read_ahead::{Hold, Recognised, recognise, silence};
 use crate::table::{EndpointSet, NO_TIMEOUTS, ServicePort, Table};
 use crate::worker::Worker;
 
@@ -73,7 +73,8 @@ fn tunnel(worker: Rc<Worker>, mut entry: Entry, request: Request<Incoming>) -> R
         }
         let http2 = first == *b"PRI";
         let io = Prefixed::new(bytes::Bytes::copy_from_slice(&first), io);
-        listen::serve_http(worker, io, http2, entry, Direction::Outbound).await;
+        let seat = worker.connections.inner(Direction::Outbound);
+        listen::serve_http(worker, io, http2, entry, Direction::Outbound, seat).await;
     });
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::OK;
@@ -98,11 +99,24 @@ async fn answer(
         record.trace(&mut parts.headers);
         record.request(&parts.method, parts.uri.path(), parts.uri.host());
     }
-    headers::check(&parts)?;
+    admit(worker)?;
+    headers::check(&parts, &worker.shared.limits)?;
     let port = called(&table, entry, &parts)?;
     call(worker, &table, &port, parts, body, grpc, record)
         .await
         .map_err(|failure| failure.to(port.protocol))
+}
+
+/// Refuses a request while this process holds as much memory as it may.
+///
+/// # Errors
+/// When it does.
+pub fn admit(worker: &Worker) -> Result<(), Failure> {
+    if worker.shared.memory.pressed() {
+        let detail = "this proxy holds as much memory as it may (--memory-limit): try again";
+        return Err(Failure::new(Reason::Overloaded, detail));
+    }
+    Ok(())
 }
 
 /// Calls a service's port.
@@ -116,7 +130,12 @@ async fn call(
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let arrived = Instant::now();
-    let recognised = recognise(port.protocol, &table.mesh, &parts, body, port.reads_model).await;
+    let hold = Hold {
+        mesh: &table.mesh,
+        needed: port.reads_model,
+        silence: silence(&worker.shared.limits, grpc),
+    };
+    let recognised = recognise(port.protocol, &hold, &parts, body).await;
     let Recognised { model, source } = recognised.inspect_err(|_| {
         // What is refused was meant for the service all the same.
         if let Some(record) = record.as_mut() {

@@ -19,6 +19,9 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::error::{Failure, Reason};
+use crate::guard::Guarded;
+use crate::limits::{Limits, SEND_BUFFER};
+use crate::observe::Direction;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::tls::Alpn;
 use crate::worker::{LocalExecutor, Worker};
@@ -127,7 +130,7 @@ impl Pool {
             return Ok(Lease(Lent::Http1(sender, self)));
         }
         let io = connect(worker, endpoint, Alpn::Http1, set.policy().connect_timeout).await?;
-        let (sender, connection) = http1::Builder::new()
+        let (sender, connection) = http1_builder(&worker.shared.limits)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Failure::new(Reason::ConnectFailed, error.to_string()))?;
@@ -170,15 +173,25 @@ impl Pool {
                 format!("{} does not speak HTTP/2", endpoint.address),
             ));
         }
+        let limits = &worker.shared.limits;
+        let seat = worker.connections.to_server();
+        let io = Guarded::server(io, Arc::clone(&seat), limits);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(crate::listen::MAX_HEADER_BYTES)
+            .max_header_list_size(limits.max_head_bytes)
+            .max_send_buf_size(SEND_BUFFER)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Failure::new(Reason::ConnectFailed, error.to_string()))?;
-        tokio::task::spawn_local(async move { connection.await.ok() });
+        let observe = Rc::clone(&worker.observe);
+        tokio::task::spawn_local(async move {
+            connection.await.ok();
+            if let Some(cut) = seat.blamed() {
+                observe.shared().cut(Direction::Outbound, cut);
+            }
+        });
         let connection = Rc::new(Multiplexed {
             sender,
             streams: Cell::new(0),
@@ -212,6 +225,16 @@ impl Pool {
                 }
         });
     }
+}
+
+/// Heads from servers have the limits of those from clients.
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(limits.max_head_bytes as usize);
+    if let Some(fields) = limits.other_max_headers() {
+        builder.max_headers(fields);
+    }
+    builder
 }
 
 impl Multiplexed {

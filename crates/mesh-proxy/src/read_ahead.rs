@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -13,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::body::{Source, refused};
 use crate::error::{Failure, Reason};
+use crate::forward::DEFAULT_IDLE;
+use crate::limits::Limits;
 
 /// A request whose model is known as far as it needs to be, and its body with what was read of it.
 pub struct Recognised {
@@ -22,17 +25,35 @@ pub struct Recognised {
     pub source: Rc<RefCell<Source>>,
 }
 
-/// Recognises a request. When `needed`, the body is held until it names the model; otherwise the name is found as the
+/// How a request's body is held.
+pub struct Hold<'a> {
+    /// How far.
+    pub mesh: &'a Mesh,
+    /// Whether it must be, because routing depends on the name of the model.
+    pub needed: bool,
+    /// How long the client may send nothing.
+    pub silence: Duration,
+}
+
+/// How long a client may send nothing of a body: gRPC calls may be silent for as long as nothing else moves either.
+pub fn silence(limits: &Limits, grpc: bool) -> Duration {
+    if grpc {
+        DEFAULT_IDLE
+    } else {
+        limits.body_timeout.get()
+    }
+}
+
+/// Recognises a request. When needed, the body is held until it names the model; otherwise the name is found as the
 /// body passes by.
 ///
 /// # Errors
 /// When the request has no single meaning, or its name stands too far in it and such requests are to be refused.
 pub async fn recognise(
     protocol: AppProtocol,
-    mesh: &Mesh,
+    how: &Hold<'_>,
     parts: &Parts,
     body: Incoming,
-    needed: bool,
 ) -> Result<Recognised, Failure> {
     let target = parts
         .uri
@@ -48,10 +69,10 @@ pub async fn recognise(
     match recognition {
         Recognition::Plain => Ok(Recognised {
             model: None,
-            source: Source::new(body, None, None, now),
+            source: Source::new(body, None, None, now, how.silence),
         }),
         Recognition::Known(model) => {
-            let source = Source::new(body, None, None, now);
+            let source = Source::new(body, None, None, now, how.silence);
             Ok(Recognised {
                 model: Some(model),
                 source,
@@ -59,9 +80,10 @@ pub async fn recognise(
         }
         Recognition::Body(scanner) => {
             let operation = scanner.operation();
-            let source = Source::new(body, Some(scanner), needed.then_some(mesh.read_ahead_bytes), now);
-            let model = if needed {
-                hold(mesh, &source).await?
+            let within = how.needed.then_some(how.mesh.read_ahead_bytes);
+            let source = Source::new(body, Some(scanner), within, now, how.silence);
+            let model = if how.needed {
+                hold(how, &source).await?
             } else {
                 // Known from the head alone: the operation, for labels.
                 ModelRequest::unnamed(operation)
@@ -75,7 +97,8 @@ pub async fn recognise(
 }
 
 /// Holds the body until it names the model, or is over, or is too long.
-async fn hold(mesh: &Mesh, source: &Rc<RefCell<Source>>) -> Result<ModelRequest, Failure> {
+async fn hold(how: &Hold<'_>, source: &Rc<RefCell<Source>>) -> Result<ModelRequest, Failure> {
+    let mesh = how.mesh;
     loop {
         if source.borrow().late() {
             let limit = mesh.read_ahead_bytes;
@@ -91,7 +114,10 @@ async fn hold(mesh: &Mesh, source: &Rc<RefCell<Source>>) -> Result<ModelRequest,
         if let Some(found) = source.borrow().found() {
             return readable(mesh, found.clone());
         }
-        let more = poll_fn(|cx| source.borrow_mut().poll_hold(cx)).await;
+        let more = poll_fn(|cx| source.borrow_mut().poll_hold(cx));
+        let Ok(more) = tokio::time::timeout(how.silence, more).await else {
+            return Err(slow(how.silence));
+        };
         match more {
             Ok(true) => {}
             // However the body is cut into pieces, what follows the name is the server's concern.
@@ -110,6 +136,12 @@ async fn hold(mesh: &Mesh, source: &Rc<RefCell<Source>>) -> Result<ModelRequest,
             }
         }
     }
+}
+
+/// The client sends nothing.
+pub fn slow(silence: Duration) -> Failure {
+    let detail = format!("nothing came of the request's body for {silence:?} (--body-timeout)");
+    Failure::new(Reason::SlowBody, detail)
 }
 
 fn readable(mesh: &Mesh, model: ModelRequest) -> Result<ModelRequest, Failure> {

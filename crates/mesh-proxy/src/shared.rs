@@ -1,10 +1,13 @@
-//! What the control side of a proxy and its workers share: the Table, the credentials, the drain. Nothing else.
+//! What the control side of a proxy and its workers share: the Table, the credentials, the drain, the limits. Nothing
+//! else.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
 use crate::drain::Drain;
+use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::table::Table;
 use crate::tls::CredentialsCell;
 
@@ -17,4 +20,8 @@ pub struct Shared {
     pub credentials: Arc<CredentialsCell>,
     /// Whether the proxy is about to end.
     pub drain: Drain,
+    /// What peers may do at most; the same for as long as the proxy runs.
+    pub limits: Limits,
+    /// Whether the proxy holds as much memory as it may.
+    pub memory: Memory,
 }

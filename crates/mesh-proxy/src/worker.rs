@@ -10,33 +10,68 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::balance::Moment;
+use crate::connections::Connections;
+use crate::cut::Cut;
 use crate::listen::{self, Listener};
-use crate::observe::{Observe, WorkerObserve};
+use crate::observe::{Direction, Observe, WorkerObserve};
 use crate::pool::Pools;
 use crate::shared::Shared;
 
-/// How often idle connections are looked at.
+/// How often connections, to clients and to endpoints, are looked at. Ages of clients' connections are counted in this.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a worker's requests share.
 pub struct Worker {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    /// This worker's connections.
+    /// This worker's connections to clients.
+    pub connections: Connections,
+    /// This worker's connections to endpoints.
     pub pools: Pools,
     /// This worker's view of what is counted.
     pub observe: Rc<WorkerObserve>,
     turn: Cell<u64>,
+    warned: Cell<Option<Instant>>,
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, observe: &Arc<Observe>) -> Rc<Self> {
+    /// One of so many.
+    pub fn new(shared: Arc<Shared>, observe: &Arc<Observe>, workers: usize) -> Rc<Self> {
         Rc::new(Self {
+            connections: Connections::new(&shared.limits, workers),
             shared,
             pools: Pools::default(),
             observe: observe.worker(),
             turn: Cell::new(0),
+            warned: Cell::new(None),
         })
+    }
+
+    /// Looks at all connections, a second after the last time.
+    pub fn sweep(&self) {
+        self.pools.sweep(tokio::time::Instant::now());
+        self.connections
+            .look(self.shared.memory.pressed(), |direction, why| {
+                self.cut(direction, why);
+            });
+    }
+
+    /// Counts a connection that was refused or closed for this.
+    pub fn cut(&self, direction: Direction, cut: Cut) {
+        self.observe.shared().cut(direction, cut);
+    }
+
+    /// Whether something that may happen very often may be said in the log: once a second.
+    pub fn may_warn(&self) -> bool {
+        let now = Instant::now();
+        let may = self
+            .warned
+            .get()
+            .is_none_or(|last| now.duration_since(last) >= SWEEP);
+        if may {
+            self.warned.set(Some(now));
+        }
+        may
     }
 
     /// A number uniform over `u64`. Nothing secret hangs on it.
@@ -100,7 +135,7 @@ impl Workers {
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     let local = tokio::task::LocalSet::new();
-                    local.block_on(&runtime, run(Worker::new(shared, &observe), inbox));
+                    local.block_on(&runtime, run(Worker::new(shared, &observe, count), inbox));
                 })?;
             workers.commands.push(commands);
             workers.threads.push(thread);
@@ -152,7 +187,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     }
                 }
             },
-            _ = sweep.tick() => worker.pools.sweep(tokio::time::Instant::now()),
+            _ = sweep.tick() => worker.sweep(),
         }
     }
 }

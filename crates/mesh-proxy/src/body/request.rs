@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -20,6 +21,8 @@ use crate::error::{Failure, Reason};
 
 /// How much of a body is remembered for sending it again.
 const REPLAY_BYTES: usize = 64 << 10;
+/// In how many pieces: each may keep the whole of what it was read into.
+const REPLAY_PIECES: usize = 64;
 
 /// Where a request's body comes from, shared by the attempts to send it and by whoever waits for the response.
 pub struct Source {
@@ -54,6 +57,10 @@ pub struct Source {
     /// Why the body was cut off.
     failure: Option<Failure>,
     last_moved: Instant,
+    /// Since when the client is waited for.
+    waits_since: Option<Instant>,
+    /// How long the client may send nothing.
+    silence: Duration,
 }
 
 /// A scanner that reads along.
@@ -66,12 +73,13 @@ struct Watch {
 
 impl Source {
     /// The body as it comes from the client. `scanner` reads along; `within` how many bytes routing depends on what it
-    /// finds, if it does.
+    /// finds, if it does. `silence`: how long the client may send nothing.
     pub fn new(
         incoming: Incoming,
         scanner: Option<BodyScanner>,
         within: Option<usize>,
         now: Instant,
+        silence: Duration,
     ) -> Rc<RefCell<Self>> {
         let ended = incoming.is_end_stream();
         Rc::new(RefCell::new(Self {
@@ -94,6 +102,8 @@ impl Source {
             attempt: 0,
             failure: None,
             last_moved: now,
+            waits_since: None,
+            silence,
         }))
     }
 
@@ -125,6 +135,18 @@ impl Source {
     /// When a byte last moved.
     pub fn last_moved(&self) -> Instant {
         self.last_moved
+    }
+
+    /// When the client will have sent nothing for too long, at the earliest, as far as that is known; none: it owes
+    /// nothing. `looked`: when it was not so, and nobody waited.
+    pub fn silent_at(&self, looked: Instant) -> Option<Instant> {
+        (!self.ended).then(|| self.waits_since.unwrap_or(looked) + self.silence)
+    }
+
+    /// For how long the client has sent nothing, if that is too long.
+    pub fn too_silent(&self, now: Instant) -> Option<Duration> {
+        let since = self.waits_since.filter(|_| !self.ended)?;
+        (now >= since + self.silence).then_some(self.silence)
     }
 
     /// Why the body was cut off, if it was.
@@ -187,7 +209,12 @@ impl Source {
             let Some(incoming) = self.incoming.as_mut().filter(|_| !self.ended) else {
                 return Poll::Ready(None);
             };
-            let frame = match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                self.waits_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            self.waits_since = None;
+            let frame = match frame {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     let failure = Failure::new(
@@ -367,7 +394,9 @@ impl Source {
 
     fn remember(&mut self, data: &Bytes) {
         self.sent_bytes += data.len();
-        if self.sent_bytes > REPLAY_BYTES {
+        if self.sent_bytes > REPLAY_BYTES
+            || self.sent.as_ref().is_some_and(|sent| sent.len() >= REPLAY_PIECES)
+        {
             self.sent = None;
         } else if let Some(sent) = &mut self.sent {
             sent.push(data.clone());

@@ -32,6 +32,7 @@ pub mod trace;
 pub use record::Record;
 pub use series_key::SeriesKeyRef;
 
+use crate::cut::Cut;
 use access_log::AccessLog;
 use random::Random;
 use record::Details;
@@ -92,6 +93,7 @@ pub struct Handles {
     pub spans_dropped: Counter,
     log_dropped: Counter,
     connections: [(Counter, Gauge); 2],
+    cuts: [[Counter; Cut::ALL.len()]; 2],
 }
 
 /// All that the proxy tells; shared by all threads.
@@ -129,6 +131,15 @@ impl Observe {
                 registry.gauge(names::CONNECTIONS_OPEN, &labels),
             )
         });
+        let cuts = Direction::ALL.map(|direction| {
+            Cut::ALL.map(|cut| {
+                let labels = [
+                    (names::DIRECTION, direction.as_str()),
+                    (names::REASON, cut.as_str()),
+                ];
+                counter(names::CUT, &labels)
+            })
+        });
         let handles = Handles {
             config_version: registry.gauge(names::CONFIG_VERSION, &[]),
             config_refused: counter(names::CONFIG_REFUSED, &[]),
@@ -137,6 +148,7 @@ impl Observe {
             spans_dropped: counter(names::SPANS_DROPPED, &[]),
             log_dropped: counter(names::LOG_DROPPED, &[]),
             connections,
+            cuts,
         };
         let version = [(names::VERSION, env!("CARGO_PKG_VERSION"))];
         registry.gauge(names::BUILD, &version).set(1.0);
@@ -188,6 +200,11 @@ impl Observe {
         total.increment(1);
         open.increment(1.0);
         OpenConnection(open.clone())
+    }
+
+    /// Counts a connection that was refused or closed for this.
+    pub fn cut(&self, direction: Direction, cut: Cut) {
+        self.handles.cuts[direction as usize][cut as usize].increment(1);
     }
 
     /// Counts a finished TLS handshake. `result` is one of few words, such as those of [`crate::tls::result`].

@@ -75,6 +75,12 @@ pub const CONNECTIONS_OPEN: Described = (
     Kind::Gauge,
     "Connections accepted and not yet closed.",
 );
+/// Connections refused or closed because of a limit.
+pub const CUT: Described = (
+    "mesh_connections_cut_total",
+    Kind::Counter,
+    "Connections refused or closed, and streams reset, because a peer went beyond a limit or broke the protocol, by reason.",
+);
 /// TLS handshakes by result.
 pub const HANDSHAKES: Described = (
     "mesh_tls_handshakes_total",
@@ -147,7 +153,7 @@ pub const BUILD: Described = (
 );
 
 /// Everything above, in the order of exposition.
-pub const ALL: [Described; 22] = [
+pub const ALL: [Described; 23] = [
     REQUESTS,
     DURATION,
     FIRST_BYTE,
@@ -157,6 +163,7 @@ pub const ALL: [Described; 22] = [
     RETRIES,
     CONNECTIONS,
     CONNECTIONS_OPEN,
+    CUT,
     HANDSHAKES,
     CONFIG_VERSION,
     CONFIG_REFUSED,

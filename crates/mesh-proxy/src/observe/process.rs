@@ -24,7 +24,8 @@ impl Process {
     }
 }
 
-fn resident_bytes() -> Option<u64> {
+/// Resident memory in bytes.
+pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)

@@ -1,0 +1,74 @@
+//! Whether this process holds as much memory as it may. One thread asks the kernel, now and then; all others read the
+//! answer.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::observe::process;
+
+/// How often the kernel is asked.
+const PERIOD: Duration = Duration::from_millis(250);
+/// From which part of the limit on, in hundredths, it is over again.
+const RELIEF: u64 = 90;
+
+/// Whether load is to be shed.
+#[derive(Debug, Default)]
+pub struct Memory(AtomicBool);
+
+impl Memory {
+    /// Whether load is to be shed.
+    pub fn pressed(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// Takes a reading in, with the limit it is held against. Returns whether that changed anything.
+    pub fn read(&self, resident: u64, limit: u64) -> bool {
+        let before = self.pressed();
+        let pressed = if before {
+            resident > limit / 100 * RELIEF
+        } else {
+            resident > limit
+        };
+        self.0.store(pressed, Relaxed);
+        pressed != before
+    }
+
+    /// Asks for as long as the proxy runs.
+    pub async fn watch(&self, limit: u64) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let resident = process::resident_bytes().unwrap_or_default();
+            if self.read(resident, limit) {
+                if self.pressed() {
+                    tracing::warn!(resident, limit, "memory: shedding load (--memory-limit)");
+                } else {
+                    tracing::info!(resident, limit, "memory: there is room again");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_shed_until_there_is_room() {
+        let memory = Memory::default();
+        for (resident, pressed) in [
+            (99, false),
+            (100, false),
+            (101, true),
+            (95, true),
+            (91, true),
+            (90, false),
+            (100, false),
+        ] {
+            memory.read(resident * 1_000, 100_000);
+            assert_eq!(memory.pressed(), pressed, "{resident}");
+        }
+    }
+}
