@@ -10,6 +10,7 @@ pub mod config;
 pub mod connect;
 pub mod connections;
 pub mod control;
+pub mod cork;
 pub mod credentials;
 pub mod cut;
 pub mod drain;

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::{ResponseBody, Served};
 use crate::connections::{Seat, Told};
+use crate::cork::{Corked, Turn};
 use crate::cut::Cut;
 use crate::drain::Drain;
 use crate::guard::Guarded;
@@ -242,7 +243,7 @@ pub async fn serve_http<I>(
 {
     let shared = Arc::clone(&worker.shared);
     let limits = &shared.limits;
-    let io = TokioIo::new(Guarded::client(io, Arc::clone(&seat), http2, limits));
+    let io = Guarded::client(io, Arc::clone(&seat), http2, limits);
     let watched = Watched {
         worker: Rc::clone(&worker),
         direction,
@@ -260,19 +261,23 @@ pub async fn serve_http<I>(
         }
     });
     if http2 {
+        let io = Corked::new(io);
         let connection = http2::Builder::new(streams)
             .max_concurrent_streams(limits.max_streams)
             .max_header_list_size(limits.max_head_bytes)
             .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(io, service);
+            .serve_connection(TokioIo::new(io.clone()), service);
+        let turns = Turn::new(connection, io);
         watched
-            .until_end(connection, &shared.drain, http2::Connection::graceful_shutdown)
+            .until_end(turns, &shared.drain, |turns| {
+                turns.connection().graceful_shutdown()
+            })
             .await;
     } else {
         let connection = http1_builder(limits)
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         watched.until_end(connection, &shared.drain, shut_down).await;

@@ -18,13 +18,14 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::connect::connect;
+use crate::cork::{Corked, Driver};
 use crate::error::{Failure, Reason};
 use crate::guard::Guarded;
 use crate::limits::{Limits, SEND_BUFFER};
 use crate::observe::Direction;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::tls::Alpn;
-use crate::worker::{LocalExecutor, Worker};
+use crate::worker::Worker;
 
 /// How many streams an HTTP/2 connection carries before another is opened: what servers allow at least (RFC 9113,
 /// §6.5.2, advises them to allow no fewer).
@@ -175,8 +176,8 @@ impl Pool {
         }
         let limits = &worker.shared.limits;
         let seat = worker.connections.to_server();
-        let io = Guarded::server(io, Arc::clone(&seat), limits);
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
+        let io = Corked::new(Guarded::server(io, Arc::clone(&seat), limits));
+        let (sender, connection) = http2::Builder::new(Driver::new(io.clone()))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

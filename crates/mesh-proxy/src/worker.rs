@@ -1,12 +1,12 @@
 //! A worker: one thread, one runtime, its own connections. Workers share nothing but what [`Shared`] holds.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
 use crate::balance::Moment;
@@ -91,16 +91,6 @@ pub fn now() -> Moment {
     Moment(START.get_or_init(Instant::now).elapsed().as_micros() as u64)
 }
 
-/// Runs futures of hyper's on the thread they belong to.
-#[derive(Clone, Copy)]
-pub struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
 /// What a worker is told.
 pub enum Command {
     /// Take connections from this listener.
@@ -127,16 +117,18 @@ impl Workers {
         };
         for number in 0..count {
             let (commands, inbox) = mpsc::unbounded_channel();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let (shared, observe) = (Arc::clone(shared), Arc::clone(observe));
+            let (started, has_started) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || {
-                    let local = tokio::task::LocalSet::new();
-                    local.block_on(&runtime, run(Worker::new(shared, &observe, count), inbox));
+                .spawn(move || match runtime() {
+                    Ok(runtime) => {
+                        let _ = started.send(Ok(()));
+                        runtime.block_on(run(Worker::new(shared, &observe, count), inbox));
+                    }
+                    Err(error) => drop(started.send(Err(error))),
                 })?;
+            has_started.recv().map_err(std::io::Error::other)??;
             workers.commands.push(commands);
             workers.threads.push(thread);
         }
@@ -166,6 +158,13 @@ impl Workers {
             let _ = thread.join();
         }
     }
+}
+
+/// A runtime whose tasks are this thread's own: waking one up costs neither a lock nor a system call.
+fn runtime() -> std::io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
 }
 
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
