@@ -272,7 +272,7 @@ pub async fn serve_http<I>(
         let turns = Turn::new(connection, io);
         watched
             .until_end(turns, &shared.drain, |turns| {
-                turns.connection().graceful_shutdown()
+                turns.connection().graceful_shutdown();
             })
             .await;
     } else {
