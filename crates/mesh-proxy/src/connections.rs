@@ -432,6 +432,13 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub struct Busy(Arc<Seat>);
 
+impl Busy {
+    /// The same connection is busy until what is returned is dropped too.
+    pub fn longer(&self) -> Self {
+        self.0.open()
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         let seat = &self.0;

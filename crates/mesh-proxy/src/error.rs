@@ -39,6 +39,8 @@ pub enum Reason {
     Reset,
     /// The endpoint went away in the middle of the response.
     ResetMidway,
+    /// The server does not switch to the protocol that the client asked for.
+    UpgradeRefused,
     /// The response's head did not come in time.
     FirstByteTimeout,
     /// Nothing moved for too long.
@@ -90,6 +92,7 @@ impl Reason {
             Self::StreamRefused => "stream-refused",
             Self::Reset => "reset",
             Self::ResetMidway => "reset-midway",
+            Self::UpgradeRefused => "upgrade-refused",
             Self::FirstByteTimeout => "first-byte-timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::TotalTimeout => "total-timeout",
@@ -112,10 +115,11 @@ impl Reason {
 
     /// The reason that a sidecar behind this one gave; none: one that this one does not know.
     pub fn of_word(word: &[u8]) -> Option<Self> {
-        const FROM_SIDECARS: [Reason; 15] = [
+        const FROM_SIDECARS: [Reason; 16] = [
             Reason::LocalUnreachable,
             Reason::Reset,
             Reason::ResetMidway,
+            Reason::UpgradeRefused,
             Reason::FirstByteTimeout,
             Reason::IdleTimeout,
             Reason::TotalTimeout,
@@ -148,7 +152,9 @@ impl Reason {
             | Self::Exhausted
             | Self::Overloaded
             | Self::ListenerGone => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Reset | Self::ResetMidway | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Reset | Self::ResetMidway | Self::UpgradeRefused | Self::BadResponse => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout | Self::DeadlineExceeded => {
                 StatusCode::GATEWAY_TIMEOUT
             }

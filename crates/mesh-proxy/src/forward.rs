@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use mesh_api::route::Timeouts;
@@ -19,8 +19,10 @@ use crate::body::{InFlight, RequestBody, ResponseBody, Source, Upstream, grpc_st
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::headers;
 use crate::observe::{Record, SeriesKeyRef};
+use crate::pipe::Patience;
 use crate::read_ahead::slow;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
+use crate::upgrade::{self, Talk, Upgrade};
 use crate::worker::{self, Worker};
 
 /// How long nothing may move where no rule says: long enough for any generation, short enough that a peer that
@@ -53,6 +55,8 @@ pub struct Outgoing {
     pub grpc: bool,
     /// When the client gives up, if it said so.
     pub deadline: Option<Instant>,
+    /// What it asks to become, if it does.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// By when what must have happened.
@@ -164,8 +168,14 @@ async fn attempt(
     endpoint.load.answered(worker::now(), started.elapsed());
     let response = answered(response, endpoint)?;
     let (mut head, body) = response.into_parts();
-    headers::strip_hop_response(&mut head.headers, head.version);
+    headers::strip_hop_response(&mut head);
     outgoing.source.borrow_mut().forget();
+    let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    match &outgoing.upgrade {
+        None if switched => return Err(upgrade::unasked()),
+        Some(upgrade) => upgrade.check(&head)?,
+        None => {}
+    }
     let Some(mut record) = record.take() else {
         return Err(Failure::new(Reason::Reset, "the request was answered already"));
     };
@@ -189,6 +199,18 @@ async fn attempt(
     {
         record.fail(reason.as_str(), None);
     }
+    if let Some(upgrade) = outgoing.upgrade.take_if(|_| switched) {
+        let talk = Talk {
+            record,
+            in_flight,
+            drain: worker.shared.drain.clone(),
+            patience: Patience {
+                idle: limits.idle,
+                deadline: limits.total,
+            },
+        };
+        return Ok(upgrade.switch(head, talk));
+    }
     let upstream = Upstream {
         body,
         record,
@@ -197,7 +219,7 @@ async fn attempt(
         in_flight,
         grpc: outgoing.grpc && http2,
         idle: limits.idle,
-        deadline: limits.total.map(|(at, _)| at),
+        deadline: limits.total,
         timer: None,
         last_moved: Instant::now(),
         ended: false,
@@ -216,7 +238,11 @@ fn request(
     deadline: Option<Instant>,
 ) -> Request<RequestBody> {
     let mut request = Request::new(body);
-    *request.version_mut() = head.version;
+    // What HTTP/1.0 lacks is of the client's hop (RFC 9110, §2.5).
+    *request.version_mut() = match head.version {
+        Version::HTTP_2 => Version::HTTP_2,
+        _ => Version::HTTP_11,
+    };
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = if keep {

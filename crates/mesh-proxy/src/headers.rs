@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::error::{Failure, Reason};
 use crate::limits::Limits;
@@ -37,19 +37,62 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         // The body was chunked, whatever a length said beside it (RFC 9112, §6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    if headers
-        .get(TE)
-        .is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    // Of what a client takes for transfer codings, only trailers pass the mesh.
+    if let Some(te) = headers.remove(TE)
+        && names(&te, "trailers")
     {
-        headers.remove(TE);
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Removes what belongs to one hop from a response; HTTP/2 has none of it.
-pub fn strip_hop_response(headers: &mut HeaderMap, version: Version) {
-    if version != Version::HTTP_2 {
-        strip_hop(headers);
+/// Whether a list of tokens (RFC 9110, §5.6.1) has this one, whatever parameters it has.
+fn names(list: &HeaderValue, token: &str) -> bool {
+    list.to_str().is_ok_and(|list| {
+        list.split(',').any(|item| {
+            item.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .eq_ignore_ascii_case(token)
+        })
+    })
+}
+
+/// What an HTTP/1.1 request asks its connection to become (RFC 9110, §7.8). Nobody is asked for HTTP/2 this way: a
+/// server that knows it only so (`h2c`, gone with RFC 9113, §3.1) goes on in HTTP/1.1.
+pub fn upgrade(parts: &Parts) -> Option<HeaderValue> {
+    let to = parts.headers.get(UPGRADE)?;
+    let asked = parts
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|list| names(list, "upgrade"));
+    (parts.version == Version::HTTP_11 && asked && !names(to, "h2c")).then(|| to.clone())
+}
+
+/// Removes what belongs to one hop from a response; HTTP/2 has none of it. To what protocol a server wants to switch, or
+/// has, stays: the client is to know (RFC 9110, §15.2.2 and §15.5.22).
+pub fn strip_hop_response(head: &mut http::response::Parts) {
+    if head.version == Version::HTTP_2 {
+        return;
     }
+    let says = matches!(
+        head.status,
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED
+    );
+    let protocol = if says { head.headers.remove(UPGRADE) } else { None };
+    strip_hop(&mut head.headers);
+    if let Some(protocol) = protocol {
+        set_upgrade(&mut head.headers, protocol);
+    }
+    // What the server speaks is its own; the client is answered in what the mesh speaks.
+    head.version = Version::HTTP_11;
+}
+
+/// Says which protocol a connection is to switch to.
+pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
 }
 
 /// Whether the request is a gRPC call.
@@ -59,14 +102,18 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Refuses a head that servers read differently: with a target that is only an authority, which none but CONNECT may
-/// have, or with several hosts (RFC 9112, §3.2). Refuses one with too many fields too: for HTTP/1.1 hyper does.
+/// Refuses what is no request for a server (a CONNECT in a tunnel, or to a workload), and a head that servers read
+/// differently: with a target that is only an authority, with several hosts, or in HTTP/1.1 with none (RFC 9112, §3.2).
+/// Refuses one with too many fields too: for HTTP/1.1 hyper does.
 ///
 /// # Errors
 /// When it is one.
 pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     let refused = |detail: &str| Err(Failure::new(Reason::BadRequest, detail));
-    if parts.uri.scheme().is_none() && parts.uri.authority().is_some() && parts.method != Method::CONNECT {
+    if parts.method == Method::CONNECT {
+        return refused("there are no tunnels here");
+    }
+    if parts.uri.scheme().is_none() && parts.uri.authority().is_some() {
         return refused("the request's target begins neither with / nor with a scheme");
     }
     if parts.headers.len() > usize::from(limits.max_headers) {
@@ -76,7 +123,11 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
         );
         return Err(Failure::new(Reason::HeadTooLarge, detail));
     }
-    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    if hosts.next().is_none() && parts.version == Version::HTTP_11 && parts.uri.authority().is_none() {
+        return refused("the request has no Host header");
+    }
+    if hosts.next().is_some() {
         return refused("the request has several Host headers");
     }
     Ok(())
@@ -90,8 +141,8 @@ pub fn authority(parts: &Parts) -> Option<Authority> {
     }
 }
 
-/// The target in the form that the next hop expects: with the authority for HTTP/2, without it, and with a Host
-/// header, for HTTP/1.1.
+/// The target in the form that the next hop expects: with the authority for HTTP/2; without it, and with a Host header,
+/// for HTTP/1.
 pub fn set_target(parts: &mut Parts, target: Option<PathAndQuery>) {
     let authority = authority(parts);
     let path = target
@@ -107,10 +158,12 @@ pub fn set_target(parts: &mut Parts, target: Option<PathAndQuery>) {
             Some(_) => drop(parts.headers.remove(HOST)),
             None => uri.scheme = None,
         }
-    } else if parts.uri.authority().is_some()
-        && let Some(value) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
-    {
-        parts.headers.insert(HOST, value);
+    } else if parts.uri.authority().is_some() || !parts.headers.contains_key(HOST) {
+        // HTTP/1.0 may have none, and the next hop is told so (RFC 9112, §3.2).
+        let value = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        parts
+            .headers
+            .insert(HOST, value.unwrap_or_else(|| HeaderValue::from_static("")));
     }
     if let Ok(uri) = Uri::from_parts(uri) {
         parts.uri = uri;
@@ -199,6 +252,57 @@ mod tests {
         let mut map = headers(&[("te", "gzip"), ("content-length", "5")]);
         strip_hop(&mut map);
         assert!(!map.contains_key("te") && map.contains_key("content-length"));
+        let mut map = headers(&[("te", "gzip;q=0.5, Trailers;q=1")]);
+        strip_hop(&mut map);
+        assert_eq!(map["te"], "trailers");
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_by_two_headers() {
+        for (version, connection, upgrade_to, expected) in [
+            (Version::HTTP_11, "Upgrade", "websocket", Some("websocket")),
+            (
+                Version::HTTP_11,
+                "keep-alive, upgrade",
+                "WebSocket, tcp",
+                Some("WebSocket, tcp"),
+            ),
+            (Version::HTTP_11, "keep-alive", "websocket", None),
+            (Version::HTTP_10, "upgrade", "websocket", None),
+            (Version::HTTP_2, "upgrade", "websocket", None),
+            (Version::HTTP_11, "upgrade, http2-settings", "h2c", None),
+        ] {
+            let mut parts = http::Request::new(()).into_parts().0;
+            parts.version = version;
+            parts.headers = headers(&[("connection", connection), ("upgrade", upgrade_to)]);
+            let found = upgrade(&parts);
+            assert_eq!(
+                found.as_ref().map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes),
+                "{connection} {upgrade_to}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_client_hears_of_a_switch_of_protocols() {
+        for (status, kept) in [(101, true), (426, true), (200, false)] {
+            let mut head = http::Response::builder()
+                .status(status)
+                .body(())
+                .unwrap()
+                .into_parts()
+                .0;
+            head.version = Version::HTTP_10;
+            head.headers = headers(&[("connection", "upgrade, close"), ("upgrade", "websocket")]);
+            strip_hop_response(&mut head);
+            assert_eq!(head.headers.contains_key("upgrade"), kept, "{status}");
+            assert_eq!(
+                head.headers.get("connection").map(HeaderValue::as_bytes),
+                kept.then_some(&b"upgrade"[..])
+            );
+            assert_eq!(head.version, Version::HTTP_11);
+        }
     }
 
     #[test]
@@ -214,11 +318,13 @@ mod tests {
             (Method::GET, "/a", &["web"][..], true),
             (Method::GET, "http://web/a", &["other"], true),
             (Method::OPTIONS, "*", &["web"], true),
-            (Method::CONNECT, "web:80", &["web:80"], true),
+            (Method::CONNECT, "web:80", &["web:80"], false),
             (Method::GET, "web", &["web"], false),
             (Method::GET, "web:80", &["web"], false),
             (Method::GET, "/a", &["web", "other"], false),
             (Method::GET, "/a", &["web", "web"], false),
+            (Method::GET, "/a", &[], false),
+            (Method::GET, "http://web/a", &[], true),
         ] {
             let found = check(&parts(method.clone(), target, hosts), &Limits::default());
             assert_eq!(found.is_ok(), good, "{method} {target} {hosts:?}");

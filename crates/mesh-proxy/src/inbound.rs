@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::authorize::{Permit, authorize};
 use crate::body::ResponseBody;
+use crate::connections::Busy;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
@@ -17,19 +18,21 @@ use crate::listen::Entry;
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::outbound::admit;
 use crate::read_ahead::{Hold, recognise, silence};
+use crate::received::Received;
 use crate::table::{Inbound, NO_TIMEOUTS, Table};
 use crate::worker::Worker;
 
-/// Answers a request: the workload's answer, or the mesh's own.
+/// Answers a request: the workload's answer, or the mesh's own. `busy` is its connection.
 pub async fn handle(
     worker: &Rc<Worker>,
     entry: &Entry,
     request: Request<Incoming>,
+    busy: &Busy,
 ) -> Response<ResponseBody> {
-    let (parts, body) = request.into_parts();
-    let (grpc, method) = (headers::is_grpc(&parts.headers), parts.method.clone());
+    let request = Received::new(worker, request, busy);
+    let (grpc, method) = (request.grpc, request.head.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Inbound));
-    match answer(worker, entry, parts, body, grpc, &mut record).await {
+    match answer(worker, entry, request, &mut record).await {
         Ok(response) => response,
         Err(failure) => fail(&failure, &method, grpc, record),
     }
@@ -59,24 +62,22 @@ pub fn fail(
 async fn answer(
     worker: &Rc<Worker>,
     entry: &Entry,
-    mut parts: Parts,
-    body: Incoming,
-    grpc: bool,
+    mut request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
     let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
     admit(worker)?;
-    headers::check(&parts, &worker.shared.limits)?;
+    let head = &mut request.head;
+    headers::check(head, &worker.shared.limits)?;
     if let Some(record) = record {
-        record.trace(&mut parts.headers);
-        record.request(&parts.method, parts.uri.path(), parts.uri.host());
+        record.trace(&mut head.headers);
+        record.request(&head.method, head.uri.path(), head.uri.host());
         if let Some(peer) = entry.peer.as_deref() {
             record.peer(peer);
         }
     }
-    let request = Request::from_parts(parts, body);
-    receive(worker, entry, &table, &inbound, request, grpc, record)
+    receive(worker, entry, &table, &inbound, request, record)
         .await
         .map_err(|failure| failure.to(inbound.protocol))
 }
@@ -87,12 +88,16 @@ async fn receive(
     entry: &Entry,
     table: &Table,
     inbound: &Inbound,
-    request: Request<Incoming>,
-    grpc: bool,
+    request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let arrived = Instant::now();
-    let (mut parts, body) = request.into_parts();
+    let Received {
+        head: mut parts,
+        body,
+        grpc,
+        upgrade,
+    } = request;
     let peer = entry.peer.as_deref();
     let unnamed = SeriesKeyRef {
         service: &inbound.label,
@@ -120,11 +125,15 @@ async fn receive(
         .filter(|_| grpc)
         .map(|within| arrived + within);
     prepare(&mut parts, entry);
+    if let Some(upgrade) = &upgrade {
+        upgrade.ask(&mut parts.headers);
+    }
     let outgoing = Outgoing {
         head: parts,
         source: recognised.source,
         grpc,
         deadline,
+        upgrade,
     };
     to_local(permit, worker, inbound, labels, outgoing, record).await
 }

@@ -29,8 +29,10 @@ pub mod observe;
 pub mod outbound;
 pub mod patience;
 pub mod persist;
+pub mod pipe;
 pub mod pool;
 pub mod read_ahead;
+pub mod received;
 pub mod shared;
 pub mod state;
 pub mod table;
@@ -38,4 +40,5 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod upgrade;
 pub mod worker;

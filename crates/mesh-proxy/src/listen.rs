@@ -254,8 +254,8 @@ pub async fn serve_http<I>(
         let (worker, entry, busy) = (Rc::clone(&worker), entry.clone(), seat.open());
         async move {
             let response: Response<ResponseBody> = match direction {
-                Direction::Outbound => outbound::handle(worker, entry, request).await,
-                Direction::Inbound => inbound::handle(&worker, &entry, request).await,
+                Direction::Outbound => outbound::handle(worker, entry, request, &busy).await,
+                Direction::Inbound => inbound::handle(&worker, &entry, request, &busy).await,
             };
             Ok::<_, Infallible>(response.map(|body| Served::new(body, busy)))
         }
@@ -264,6 +264,7 @@ pub async fn serve_http<I>(
         let io = Corked::new(io);
         let connection = http2::Builder::new(streams)
             .max_concurrent_streams(limits.max_streams)
+            .enable_connect_protocol()
             .max_header_list_size(limits.max_head_bytes)
             .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)

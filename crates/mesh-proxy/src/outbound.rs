@@ -3,21 +3,24 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_api::inference::rewrite::rewrite;
-use mesh_api::inference::{ModelName, ModelRequest, ModelVersion};
+use mesh_api::inference::{AppProtocol, ModelName, ModelRequest, ModelVersion};
 use mesh_api::matching;
 use mesh_api::name::Name;
 use mesh_api::route::{ModelRewrite, Split};
 use mesh_api::split;
-use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout};
 
 use crate::body::ResponseBody;
+use crate::connections::Busy;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
@@ -26,67 +29,79 @@ use crate::io::Prefixed;
 use crate::listen::{self, Entry};
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::read_ahead::{Hold, Recognised, recognise, silence};
+use crate::received::Received;
 use crate::table::{EndpointSet, NO_TIMEOUTS, ServicePort, Table};
+use crate::tcp;
 use crate::worker::Worker;
 
 /// How often a request that no rule takes, and no server has seen, is tried again.
 const RETRIES: u8 = 2;
 
-/// Answers a request: the service's answer, or the mesh's own.
-pub async fn handle(worker: Rc<Worker>, entry: Entry, request: Request<Incoming>) -> Response<ResponseBody> {
-    if request.method() == Method::CONNECT && entry.tunnel.is_none() {
-        return tunnel(worker, entry, request);
+/// Answers a request: the service's answer, or the mesh's own. `busy` is its connection.
+pub async fn handle(
+    worker: Rc<Worker>,
+    entry: Entry,
+    request: Request<Incoming>,
+    busy: &Busy,
+) -> Response<ResponseBody> {
+    let request = Received::new(&worker, request, busy);
+    if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
+        return tunnel(worker, entry, request.head);
     }
-    let (parts, body) = request.into_parts();
-    let (grpc, method) = (headers::is_grpc(&parts.headers), parts.method.clone());
+    let (grpc, method) = (request.grpc, request.head.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
-    match answer(&worker, &entry, parts, body, grpc, &mut record).await {
+    match answer(&worker, &entry, request, &mut record).await {
         Ok(response) => response,
         Err(failure) => fail(&failure, &method, grpc, record),
     }
 }
 
 /// A client that asks for a tunnel speaks through it as if it had connected to the service.
-fn tunnel(worker: Rc<Worker>, mut entry: Entry, request: Request<Incoming>) -> Response<ResponseBody> {
-    let authority = request.uri().authority().cloned();
-    let known = worker.shared.table.load().as_deref().is_some_and(|table| {
-        authority
-            .as_ref()
-            .is_some_and(|authority| table.find(authority.host(), authority.port_u16()).is_some())
+fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<ResponseBody> {
+    let authority = head.uri.authority().cloned();
+    let port = worker.shared.table.load().as_deref().and_then(|table| {
+        let authority = authority.as_ref()?;
+        table.find(authority.host(), authority.port_u16()).cloned()
     });
-    if !known {
+    let (Some(port), Some(client)) = (port, head.extensions.remove::<OnUpgrade>()) else {
         let detail = format!(
             "{:?} names no service",
             authority.as_ref().map_or("", |authority| authority.as_str())
         );
         return Failure::new(Reason::NoSuchService, detail).response(false);
-    }
+    };
     entry.tunnel = authority;
     tokio::task::spawn_local(async move {
-        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+        let _open = worker.shared.drain.open();
+        let Ok(client) = client.await else { return };
+        let client = TokioIo::new(client);
+        if port.protocol == AppProtocol::Tcp {
+            return tcp::join(&worker, client, &port.own).await;
+        }
+        let within = worker.shared.limits.head_timeout.get();
+        let Ok(Some((http2, client))) = timeout(within, speaks_http2(client)).await else {
             return;
         };
-        let mut io = TokioIo::new(upgraded);
-        let mut first = [0; 3];
-        if io.read_exact(&mut first).await.is_err() {
-            return;
-        }
-        let http2 = first == *b"PRI";
-        let io = Prefixed::new(bytes::Bytes::copy_from_slice(&first), io);
         let seat = worker.connections.inner(Direction::Outbound);
-        listen::serve_http(worker, io, http2, entry, Direction::Outbound, seat).await;
+        listen::serve_http(worker, client, http2, entry, Direction::Outbound, seat).await;
     });
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::OK;
-    response
+    Response::new(ResponseBody::empty())
+}
+
+/// Whether the client in the tunnel speaks HTTP/2, with prior knowledge; none when it leaves before.
+async fn speaks_http2<I: AsyncRead + Unpin>(mut client: I) -> Option<(bool, Prefixed<I>)> {
+    let mut first = [0; 3];
+    client.read_exact(&mut first).await.ok()?;
+    Some((
+        first == *b"PRI",
+        Prefixed::new(Bytes::copy_from_slice(&first), client),
+    ))
 }
 
 async fn answer(
     worker: &Rc<Worker>,
     entry: &Entry,
-    mut parts: Parts,
-    body: Incoming,
-    grpc: bool,
+    mut request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let table = worker.shared.table.load_full().ok_or_else(|| {
@@ -95,14 +110,15 @@ async fn answer(
             "this proxy has no configuration yet: is the control plane reachable?",
         )
     })?;
+    let head = &mut request.head;
     if let Some(record) = record {
-        record.trace(&mut parts.headers);
-        record.request(&parts.method, parts.uri.path(), parts.uri.host());
+        record.trace(&mut head.headers);
+        record.request(&head.method, head.uri.path(), head.uri.host());
     }
     admit(worker)?;
-    headers::check(&parts, &worker.shared.limits)?;
-    let port = called(&table, entry, &parts)?;
-    call(worker, &table, &port, parts, body, grpc, record)
+    headers::check(head, &worker.shared.limits)?;
+    let port = called(&table, entry, head)?;
+    call(worker, &table, &port, request, record)
         .await
         .map_err(|failure| failure.to(port.protocol))
 }
@@ -124,12 +140,16 @@ async fn call(
     worker: &Rc<Worker>,
     table: &Table,
     port: &ServicePort,
-    mut parts: Parts,
-    body: Incoming,
-    grpc: bool,
+    request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let arrived = Instant::now();
+    let Received {
+        head: mut parts,
+        body,
+        grpc,
+        upgrade,
+    } = request;
     let hold = Hold {
         mesh: &table.mesh,
         needed: port.reads_model,
@@ -165,6 +185,9 @@ async fn call(
         (Some(_), None) | (None, _) => None,
     };
     headers::set_target(&mut parts, target);
+    if let Some(upgrade) = &upgrade {
+        upgrade.ask(&mut parts.headers);
+    }
     let plan = Plan {
         set,
         timeouts: route.rule.map_or(NO_TIMEOUTS, |rule| port.rules[rule].timeouts),
@@ -180,6 +203,7 @@ async fn call(
             source,
             grpc,
             deadline,
+            upgrade,
         },
         record,
     )

@@ -136,7 +136,7 @@ impl Pool {
             .await
             .map_err(|error| Failure::new(Reason::ConnectFailed, error.to_string()))?;
         // Its errors reach whoever waits for a response; without one there is nobody to tell.
-        tokio::task::spawn_local(async move { connection.await.ok() });
+        tokio::task::spawn_local(async move { connection.with_upgrades().await.ok() });
         Ok(Lease(Lent::Http1(sender, self)))
     }
 

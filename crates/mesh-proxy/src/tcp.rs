@@ -1,6 +1,6 @@
 //! Bytes that are not HTTP: passed on as they are, both ways, until both sides are done.
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 
 use crate::balance;
 use crate::body::InFlight;
@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::io::Io;
 use crate::listen::Entry;
 use crate::observe::Direction;
+use crate::table::EndpointSet;
 use crate::tls::Alpn;
 use crate::worker::{self, Worker};
 
@@ -16,7 +17,7 @@ use crate::worker::{self, Worker};
 const ATTEMPTS: usize = 3;
 
 /// Connects a client to an endpoint of the service it called, or to the workload.
-pub async fn serve(worker: &Worker, mut client: Io, entry: &Entry, direction: Direction) {
+pub async fn serve(worker: &Worker, client: Io, entry: &Entry, direction: Direction) {
     let set = {
         let table = worker.shared.table.load();
         let Some(table) = table.as_deref() else { return };
@@ -34,7 +35,13 @@ pub async fn serve(worker: &Worker, mut client: Io, entry: &Entry, direction: Di
             },
         }
     };
-    let Some(set) = set else { return };
+    if let Some(set) = set {
+        join(worker, client, &set).await;
+    }
+}
+
+/// Connects a client to one of the endpoints.
+pub async fn join(worker: &Worker, mut client: impl AsyncRead + AsyncWrite + Unpin, set: &EndpointSet) {
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
         let picked = balance::pick(

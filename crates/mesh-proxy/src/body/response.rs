@@ -69,8 +69,8 @@ pub struct Upstream {
     pub grpc: bool,
     /// How long nothing may move.
     pub idle: Duration,
-    /// When the whole must be over.
-    pub deadline: Option<Instant>,
+    /// When the whole must be over, and why.
+    pub deadline: Option<(Instant, Reason)>,
     /// Wakes up when either may have passed; made when the body first waits.
     pub timer: Option<Pin<Box<Sleep>>>,
     /// When a byte last moved this way.
@@ -214,17 +214,16 @@ impl Upstream {
         loop {
             let moved = self.last_moved.max(self.source.borrow().last_moved());
             let idle = moved + self.idle;
-            let at = self.deadline.map_or(idle, |deadline| deadline.min(idle));
+            let at = self.deadline.map_or(idle, |(deadline, _)| deadline.min(idle));
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
-            if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Poll::Ready(Failure::new(
-                    Reason::TotalTimeout,
-                    "the response was not over in time",
-                ));
+            if let Some((deadline, reason)) = self.deadline
+                && now >= deadline
+            {
+                return Poll::Ready(Failure::new(reason, "the response was not over in time"));
             }
             if now >= idle {
                 return Poll::Ready(Failure::new(Reason::IdleTimeout, "no byte moved for too long"));

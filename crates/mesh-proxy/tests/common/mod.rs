@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "each test uses the part it needs")]
 
+pub(crate) mod generator;
+pub(crate) mod peer;
+
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -90,30 +93,44 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
-/// A proxy of workload `ml/client` that listens for all services on one port and for `fraud` on another.
+/// A proxy of workload `ml/client` that listens for all services on one port and for `fraud` on another. Callers of the
+/// workload itself come in by a third, in plaintext.
 pub(crate) struct Proxy {
     pub(crate) applier: Applier,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) proxy_port: u16,
     pub(crate) fraud_port: u16,
+    pub(crate) inbound_port: u16,
     pub(crate) documents: String,
     pub(crate) version: u64,
 }
 
 impl Proxy {
     pub(crate) fn start(documents: &str) -> Self {
-        let (proxy_port, fraud_port) = (free_port(), free_port());
+        Self::start_before(([127, 0, 0, 1], 9).into(), "http", documents)
+    }
+
+    /// As [`start`](Self::start), with this server as the workload's own process.
+    pub(crate) fn start_before(workload: SocketAddr, protocol: &str, documents: &str) -> Self {
+        let (proxy_port, fraud_port, inbound_port) = (free_port(), free_port(), free_port());
+        let port = workload.port();
+        let documents = format!(
+            "apiVersion: mesh.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{name: mesh}}\nspec: {{mtls: permissive}}\n---\n{documents}"
+        );
         let documents = format!(
             "apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {{name: client, namespace: ml}}\n\
-             spec: {{serviceAccount: client, outbound: {{proxyPort: {proxy_port}, localPorts: [{{listen: {fraud_port}, service: fraud, port: http}}]}}}}\n---\n{documents}"
+             spec: {{serviceAccount: client, ports: [{{name: http, port: {port}, listen: {inbound_port}, appProtocol: {protocol}}}], outbound: {{proxyPort: {proxy_port}, localPorts: [{{listen: {fraud_port}, service: fraud, port: http}}]}}}}\n---\n{documents}"
         );
         let shared = Arc::new(Shared::default());
         let (observe, _) = Observe::new("ml/client".parse().unwrap(), Box::new(std::io::sink()));
         let workers = Workers::start(&shared, &observe, 2).unwrap();
-        let applier = Applier::new(shared, workers);
+        let applier = Applier::new(Arc::clone(&shared), workers);
         let mut proxy = Self {
             applier,
+            shared,
             proxy_port,
             fraud_port,
+            inbound_port,
             documents,
             version: 0,
         };
