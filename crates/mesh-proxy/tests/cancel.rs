@@ -1,0 +1,172 @@
+//! A client that leaves stops what was begun for it, at once, in every protocol and at every stage: a generation that
+//! nobody waits for must not go on.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use common::generator::Generator;
+use common::peer::{PATIENCE, Peer, Scripted};
+use common::{Proxy, service};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::Request;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn a_client_of_http1_that_leaves() {
+    let server = Scripted::start().await;
+    let proxy = Proxy::start_before(
+        server.address(),
+        "http",
+        &service("fraud", "http", &[server.address()]),
+    );
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for port in [proxy.fraud_port, proxy.inbound_port] {
+        for (stage, length, sent, answered) in [
+            ("while it waits", 0, "", ""),
+            ("in the middle of its request", 1000, "half a body", ""),
+            ("after the head of the response", 0, "", head),
+            ("in the middle of the response", 0, "", "5\r\nhello\r\n"),
+            ("in the middle of both", 1000, "half a body", "5\r\nhello\r\n"),
+        ] {
+            for resets in [false, true] {
+                let mut client = Peer::connect(port).await;
+                client
+                    .say(&format!(
+                        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{sent}"
+                    ))
+                    .await;
+                let mut at_server = server.accept().await;
+                at_server.hear("\r\n\r\n").await;
+                at_server.hear(sent).await;
+                if !answered.is_empty() {
+                    at_server.say(head).await;
+                    client.hear("\r\n\r\n").await;
+                }
+                if answered != head {
+                    at_server.say(answered).await;
+                    client.hear(answered).await;
+                }
+                if resets {
+                    client.reset();
+                } else {
+                    drop(client);
+                }
+                // The connection ends, and with it what the server did for it.
+                let rest = at_server.hear_all().await;
+                assert_eq!(rest, "", "a client that leaves {stage}, with a reset: {resets}");
+            }
+        }
+    }
+}
+
+/// A client of HTTP/2, on a connection of its own. hyper's does not reset a stream whose request goes on; this does.
+async fn connect(port: u16) -> (SendRequest<Bytes>, JoinHandle<()>) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(async {
+        // It ends as it is told to.
+        let _ = connection.await;
+    });
+    (sender.ready().await.unwrap(), connection)
+}
+
+fn request(path: &str, grpc: bool) -> Request<()> {
+    let mut request = Request::post(format!("http://fraud{path}"));
+    if grpc {
+        request = request
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+    }
+    request.body(()).unwrap()
+}
+
+/// Sends all of it as windows open, for as long as the stream is there.
+fn send(mut stream: SendStream<Bytes>, mut bytes: Bytes) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while !bytes.is_empty() {
+            stream.reserve_capacity(bytes.len());
+            let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                return;
+            };
+            if stream.send_data(bytes.split_to(room), false).is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    })
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_that_is_cancelled() {
+    const LARGE: usize = 8 << 20;
+    let mut server = Generator::start().await;
+    let proxy = Proxy::start_before(
+        server.address,
+        "http",
+        &service("fraud", "http", &[server.address]),
+    );
+    let (mut generations, mut stopped) = (0, 0);
+    for port in [proxy.fraud_port, proxy.inbound_port] {
+        // Another stream on a connection that the proxy shares; it goes on.
+        let (mut others, _connection) = connect(port).await;
+        let (response, _stream) = others.send_request(request("/begin", false), true).unwrap();
+        let _other = first_piece(response).await;
+        generations += 1;
+        server.begun(generations).await;
+        for grpc in [false, true] {
+            for (path, body) in [
+                ("/think", None),
+                ("/think", Some(11)),
+                ("/ignore", Some(11)),
+                // More than all windows on the way take.
+                ("/ignore", Some(LARGE)),
+                ("/begin", None),
+                ("/begin", Some(11)),
+                ("/flow", Some(11)),
+            ] {
+                for closes in [false, true] {
+                    let case = format!("{path}, {body:?} bytes, gRPC: {grpc}, connection closes: {closes}");
+                    let (mut sender, connection) = connect(port).await;
+                    let (response, stream) =
+                        sender.send_request(request(path, grpc), body.is_none()).unwrap();
+                    let sending = body.map(|bytes| send(stream, Bytes::from(vec![7; bytes])));
+                    generations += 1;
+                    server.begun(generations).await;
+                    let begun = match path {
+                        "/begin" | "/flow" => Ok(first_piece(response).await),
+                        _ => Err(response),
+                    };
+                    if closes {
+                        connection.abort();
+                    }
+                    // With its last handle the stream is reset (CANCEL).
+                    if let Some(sending) = sending {
+                        sending.abort();
+                    }
+                    drop(begun);
+                    stopped += 1;
+                    server.stopped(stopped, &case).await;
+                    assert!(
+                        closes || !connection.is_finished(),
+                        "{case}: no stream ends its connection"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The response, once its first piece has come.
+async fn first_piece(response: ResponseFuture) -> RecvStream {
+    let mut body = timeout(PATIENCE, response).await.unwrap().unwrap().into_body();
+    let piece = timeout(PATIENCE, body.data()).await.unwrap();
+    assert!(!piece.unwrap().unwrap().is_empty());
+    body
+}
