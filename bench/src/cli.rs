@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use crate::{
     contender::Name,
     report::Format,
-    scenario::{Protocol, Scenario},
+    scenario::{Exchange, Protocol, Scenario},
 };
 
 /// Measures a sidecar pair (load → outbound proxy → mTLS → inbound proxy → backend) of several meshes and proxies in
@@ -31,6 +31,20 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    /// Open connections, send one request on each, and hold them until ended
+    Hold {
+        /// Where to connect to
+        to: SocketAddr,
+        /// How many connections
+        #[arg(long, default_value = "1000")]
+        connections: u16,
+        /// What the requests name as their authority
+        #[arg(long, default_value = "fraud")]
+        authority: String,
+        /// The PEM file with key and chain for TLS; without it, plaintext
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
     /// Become a command that is bound to a core and ends with its parent
     #[command(hide = true)]
     Launch {
@@ -38,6 +52,8 @@ pub(crate) enum Command {
         core: usize,
         #[arg(long, default_value = "0", allow_negative_numbers = true)]
         nice: i8,
+        #[arg(long)]
+        every_core: bool,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -48,8 +64,8 @@ pub(crate) struct RunArgs {
     /// Who takes part, besides `direct`; one that cannot be had is an error if named here, else it is left out
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub(crate) contenders: Vec<Name>,
-    /// Which loads
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_values = ["http1-closed", "grpc-closed", "http1-open", "grpc-open"])]
+    /// Which loads; by default those that have a bar
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_values = Scenario::DEFAULT)]
     pub(crate) scenarios: Vec<Scenario>,
     /// How often each load is measured, 1 to 100; the order is reversed each time
     #[arg(long, default_value = "5", value_parser = value_parser!(u8).range(1..=100))]
@@ -63,6 +79,15 @@ pub(crate) struct RunArgs {
     /// Requests per second of the open loops
     #[arg(long, default_value = "2000", value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
+    /// How many connections are held to see what an idle one takes, 100 to 20000
+    #[arg(long, default_value = "1000", value_parser = value_parser!(u16).range(100..=20_000))]
+    pub(crate) held: u16,
+    /// Measure neither idle proxies nor idle connections
+    #[arg(long)]
+    pub(crate) no_rest: bool,
+    /// End with failure if a bar does not hold or can't be told
+    #[arg(long)]
+    pub(crate) bars: bool,
     /// The core of load generator and backend
     #[arg(long, default_value_t = 0)]
     pub(crate) load_core: usize,
@@ -103,6 +128,12 @@ pub(crate) struct LoadArgs {
     /// What to speak
     #[arg(long, default_value = "http1")]
     pub(crate) protocol: Protocol,
+    /// What to exchange
+    #[arg(long, default_value = "infer")]
+    pub(crate) exchange: Exchange,
+    /// The PEM file with key and chain that handshakes are made with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
     /// What requests name as their authority
     #[arg(long, default_value = "fraud")]
     pub(crate) authority: String,

@@ -15,6 +15,7 @@ mod measure;
 mod payload;
 mod process;
 mod report;
+mod rest;
 mod run;
 mod scenario;
 mod spread;
@@ -32,11 +33,13 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command, LoadArgs, RunArgs},
     contender::{Name, Sources},
+    load::hold::Hold,
     machine::Machine,
     process::Place,
     report::{Report, summary::Summary},
+    rest::Held,
     run::Entry,
-    scenario::Protocol,
+    scenario::{Exchange, Protocol},
 };
 
 fn main() -> ExitCode {
@@ -44,7 +47,30 @@ fn main() -> ExitCode {
         Command::Run(args) => run_all(&args),
         Command::Load(args) => send_load(&args),
         Command::Backend { listen } => local::block_on(backend::serve(listen, |at| say(&at))).flatten(),
-        Command::Launch { core, nice, command } => process::launch(process::Place { core, nice }, &command),
+        Command::Hold {
+            to,
+            connections,
+            authority,
+            identity,
+        } => hold(&Hold {
+            to,
+            authority,
+            connections: connections.into(),
+            identity,
+        }),
+        Command::Launch {
+            core,
+            nice,
+            every_core,
+            command,
+        } => process::launch(
+            Place {
+                core,
+                nice,
+                every_core,
+            },
+            &command,
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,13 +98,16 @@ fn run_all(args: &RunArgs) -> Result<()> {
         warmup: args.warmup,
         duration: args.duration,
         rate: args.rate,
+        held: (!args.no_rest).then(|| Held(args.held.into())),
         load: Place {
             core: args.load_core,
             nice: args.nice,
+            every_core: false,
         },
         proxies: Place {
             core: args.proxy_core,
             nice: args.nice,
+            every_core: false,
         },
     };
     let samples = run::run(&plan, &contenders, |what| eprintln!("{what}"))?;
@@ -99,7 +128,18 @@ fn run_all(args: &RunArgs) -> Result<()> {
         scenarios: plan.scenarios,
         samples,
     };
-    print(&report.render(args.output)?)
+    print(&report.render(args.output)?)?;
+    let missed = report
+        .summary
+        .bars
+        .iter()
+        .filter(|bar| bar.holds != Some(true))
+        .count();
+    ensure!(
+        !args.bars || missed == 0,
+        "{missed} bars do not hold, or could not be told"
+    );
+    Ok(())
 }
 
 /// A contender that cannot take part, and why.
@@ -148,12 +188,18 @@ fn isolate() -> Option<()> {
 
 fn send_load(args: &LoadArgs) -> Result<()> {
     ensure!(
+        (args.exchange == Exchange::Handshake) == args.identity.is_some(),
+        "--identity FILE is for --exchange handshake, and needed there"
+    );
+    ensure!(
         args.protocol != Protocol::Http1 || args.streams == 1,
         "--streams {}: http1 has one request at a time on a connection",
         args.streams
     );
     let plan = load::Plan {
         protocol: args.protocol,
+        exchange: args.exchange,
+        identity: args.identity.clone(),
         to: args.to,
         authority: args.authority.clone(),
         connections: args.connections.into(),
@@ -163,6 +209,10 @@ fn send_load(args: &LoadArgs) -> Result<()> {
         duration: args.duration,
     };
     local::block_on(load::run(&plan, |event| say(&event))).flatten()
+}
+
+fn hold(hold: &Hold) -> Result<()> {
+    local::block_on(load::hold::run(hold, |event| say(&event))).flatten()
 }
 
 /// Prints one JSON line.

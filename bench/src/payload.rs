@@ -1,23 +1,44 @@
-//! The model requests and responses of the bench: Open Inference V2 over REST and gRPC, for a model `fraud`, each of
-//! exactly 1 KiB.
+//! The model requests and responses of the bench: Open Inference V2 over REST and gRPC, for a model `fraud`, chat
+//! completions of the OpenAI API, and the chunks of streams.
 
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::scenario::Protocol;
 
 /// The path of a V2 REST inference.
 pub(crate) const HTTP_PATH: &str = "/v2/models/fraud/infer";
 /// The path of a V2 gRPC inference.
 pub(crate) const GRPC_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
-/// The size of every body, in bytes; gRPC's five-byte frame header comes on top.
+/// The path of a V2 gRPC stream of inferences.
+pub(crate) const GRPC_STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// The path of a chat completion.
+pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
+/// The size of a body unless it says otherwise, in bytes; gRPC's five-byte frame header comes on top.
 pub(crate) const SIZE: usize = 1024;
 /// The size of the frame header that gRPC puts before a message, in bytes.
 pub(crate) const GRPC_HEADER: usize = 5;
 
 const MODEL: &str = "fraud";
 
-/// The body of a REST request.
-pub(crate) fn http_request() -> Bytes {
-    fill(SIZE, |padding| {
+/// How many bytes a chunk of a stream has, whatever frames it.
+pub(crate) const CHUNK: usize = 256;
+/// How many chunks a stream has.
+pub(crate) const CHUNKS: usize = 100;
+/// The time from one chunk of a stream to the next.
+pub(crate) const CHUNK_PERIOD: Duration = Duration::from_millis(20);
+/// The size of a chat completion's request, in bytes.
+const CHAT_SIZE: usize = 1_000_000;
+/// What a chunk's time is written behind, in each protocol.
+const SSE_BEGIN: &[u8] = b"data: {\"object\":\"chat.completion.chunk\",\"sent\":\"";
+
+/// The body of a REST request of so many bytes.
+pub(crate) fn http_request(size: usize) -> Bytes {
+    fill(size, |padding| {
         format!(
             r#"{{"id":"{padding}","inputs":[{{"name":"features","shape":[1,64],"datatype":"FP32","data":[{}]}}]}}"#,
             numbers()
@@ -63,6 +84,74 @@ pub(crate) fn grpc_response() -> Bytes {
         }
         .encode_to_vec()
     }))
+}
+
+/// A chat completion of 1 MB whose model's name comes first, or last.
+pub(crate) fn chat_request(is_first: bool) -> Bytes {
+    fill(CHAT_SIZE, |padding| {
+        let messages: String = format!(r#"[{{"role":"user","content":"{padding}"}}]"#);
+        if is_first {
+            format!(r#"{{"model":"{MODEL}","messages":{messages}}}"#).into_bytes()
+        } else {
+            format!(r#"{{"messages":{messages},"model":"{MODEL}"}}"#).into_bytes()
+        }
+    })
+}
+
+/// A chat completion that is to be streamed.
+pub(crate) fn stream_request() -> Bytes {
+    Bytes::from_static(
+        br#"{"model":"fraud","stream":true,"messages":[{"role":"user","content":"Why was my card declined?"}]}"#,
+    )
+}
+
+/// Whether a chat completion is to be streamed.
+pub(crate) fn wants_stream(body: &[u8]) -> bool {
+    body == stream_request()
+}
+
+/// A chunk of a stream, sent now.
+pub(crate) fn chunk(protocol: Protocol) -> Bytes {
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    match protocol {
+        Protocol::Grpc => {
+            chunk.put_u8(0);
+            chunk.put_u32((CHUNK - GRPC_HEADER) as u32);
+            // A message with one field of bytes: number 15, two bytes of length.
+            chunk.put_slice(&[0x7a, 0xf8, 0x01]);
+        }
+        Protocol::Http1 | Protocol::Http2 => chunk.put_slice(SSE_BEGIN),
+    }
+    chunk.put_slice(format!("{:016x}", nanoseconds()).as_bytes());
+    match protocol {
+        Protocol::Grpc => chunk.resize(CHUNK, b'0'),
+        Protocol::Http1 | Protocol::Http2 => {
+            chunk.put_slice(b"\",\"content\":\"");
+            chunk.resize(CHUNK - 5, b'0');
+            chunk.put_slice(b"\"} \n\n");
+        }
+    }
+    chunk.truncate(CHUNK);
+    chunk.freeze()
+}
+
+/// How long ago a chunk was sent.
+pub(crate) fn age_of_chunk(chunk: &[u8], protocol: Protocol) -> Result<Duration> {
+    let at = match protocol {
+        Protocol::Grpc => GRPC_HEADER + 3,
+        Protocol::Http1 | Protocol::Http2 => SSE_BEGIN.len(),
+    };
+    let sent = chunk
+        .get(at..at + 16)
+        .and_then(|digits| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
+        .context("a chunk does not say when it was sent")?;
+    Ok(Duration::from_nanos(nanoseconds().saturating_sub(sent)))
+}
+
+/// The machine's monotonic clock, the same for all processes.
+fn nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 const TENSOR_ITEMS: i64 = 160;
@@ -132,10 +221,12 @@ fn fill(size: usize, build: impl Fn(&str) -> Vec<u8>) -> Bytes {
     let mut padding = String::new();
     loop {
         let body = build(&padding);
-        if body.len() >= size {
+        let Some(missing @ 1..) = size.checked_sub(body.len()) else {
             return body.into();
-        }
-        padding.push('0');
+        };
+        // A longer padding may need a longer length before it, in protobuf: the last bytes come one by one.
+        let more = if missing > 16 { missing - 8 } else { 1 };
+        padding.extend(std::iter::repeat_n('0', more));
     }
 }
 
@@ -153,9 +244,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_body_is_one_kibibyte() {
+    fn every_body_has_its_size() {
         for (name, body, expected) in [
-            ("http request", http_request(), SIZE),
+            ("http request", http_request(SIZE), SIZE),
+            ("large http request", http_request(8 << 20), 8 << 20),
+            ("chat request, model first", chat_request(true), CHAT_SIZE),
+            ("chat request, model last", chat_request(false), CHAT_SIZE),
             ("http response", http_response(), SIZE),
             ("grpc request", grpc_request(), SIZE + GRPC_HEADER),
             ("grpc response", grpc_response(), SIZE + GRPC_HEADER),
@@ -166,7 +260,7 @@ mod tests {
 
     #[test]
     fn rest_bodies_are_json_of_the_v2_form() {
-        let request: serde_json::Value = serde_json::from_slice(&http_request()).expect("json");
+        let request: serde_json::Value = serde_json::from_slice(&http_request(SIZE)).expect("json");
         assert_eq!(request["inputs"][0]["data"].as_array().map(Vec::len), Some(64));
         let response: serde_json::Value = serde_json::from_slice(&http_response()).expect("json");
         assert_eq!(response["model_name"], "fraud");
@@ -184,5 +278,16 @@ mod tests {
             (response.model_name.as_str(), response.model_version.as_str()),
             ("fraud", "1")
         );
+    }
+
+    #[test]
+    fn chunks_have_their_size_and_tell_their_age() {
+        for protocol in [Protocol::Http1, Protocol::Grpc] {
+            let chunk = chunk(protocol);
+            assert_eq!(chunk.len(), CHUNK);
+            let age = age_of_chunk(&chunk, protocol).expect("an age");
+            assert!(age < Duration::from_secs(60), "{age:?}");
+            assert!(age_of_chunk(&chunk[..20], protocol).is_err());
+        }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) core: usize,
     /// How much nicer than the bench it is to others, -20 to 19 (nice(2)).
     pub(crate) nice: i8,
+    /// Whether it may run on all others besides.
+    pub(crate) every_core: bool,
 }
 
 /// A process that runs until this value is dropped.
@@ -81,6 +83,7 @@ impl Start<'_> {
             .arg("launch")
             .arg(format!("--core={}", self.place.core))
             .arg(format!("--nice={}", self.place.nice))
+            .args(self.place.every_core.then_some("--every-core"))
             .arg("--")
             .arg(self.program)
             .args(arguments)
@@ -183,9 +186,11 @@ impl Lines {
 /// Becomes `command`, put in its place, and ended by the kernel when the process that started it ends.
 pub(crate) fn launch(place: Place, command: &[std::ffi::OsString]) -> Result<()> {
     let (program, arguments) = command.split_first().context("launch needs a command")?;
-    let mut cores = CpuSet::new();
-    cores.set(place.core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot bind to core {}", place.core))?;
+    if !place.every_core {
+        let mut cores = CpuSet::new();
+        cores.set(place.core);
+        sched_setaffinity(None, &cores).with_context(|| format!("cannot bind to core {}", place.core))?;
+    }
     if place.nice != 0 {
         be_nice(place.nice).with_context(|| format!("cannot be as nice as {}", place.nice))?;
     }

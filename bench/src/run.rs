@@ -11,8 +11,9 @@ use crate::{
     load::Event,
     measure::{cpu, memory::Memory, tree},
     process::{Lines, Place, Running, Start},
-    report::sample::{LoadSample, MemorySample, Samples},
-    scenario::Scenario,
+    report::sample::{LoadSample, MemorySample, RestSample, Samples},
+    rest::{self, Held},
+    scenario::{Exchange, Scenario, word},
     tls,
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Requests per second of the open loops.
     pub(crate) rate: u32,
+    /// How many connections are held to see what an idle one takes; none: that is left out.
+    pub(crate) held: Option<Held>,
     /// Where load generator and backend run.
     pub(crate) load: Place,
     /// Where both proxies run.
@@ -58,7 +61,8 @@ pub(crate) fn run(plan: &Plan, contenders: &[Entry], mut progress: impl FnMut(&s
 struct Stage<'a> {
     plan: &'a Plan,
     scratch: &'a Path,
-    backend: SocketAddr,
+    /// Where the backend listens: for inferences, for chats, and for what is opaque.
+    backend: [SocketAddr; 3],
     backend_process: Running,
 }
 
@@ -108,8 +112,9 @@ impl<'a> Stage<'a> {
                     .with_context(|| name.as_str())?,
             );
         }
+        self.rest(round, &actors, samples, progress)?;
         for &scenario in &self.plan.scenarios {
-            for actor in &mut actors {
+            for actor in actors.iter_mut().filter(|actor| actor.name.plays(scenario)) {
                 let name = actor.name.as_str();
                 let title = scenario.title(self.plan.rate);
                 progress(&format!(
@@ -137,12 +142,47 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Watches all pairs while they have nothing to do.
+    fn rest(
+        &self,
+        round: usize,
+        actors: &[Actor],
+        samples: &mut Samples,
+        progress: &mut impl FnMut(&str),
+    ) -> Result<()> {
+        let Some(held) = self.plan.held else { return Ok(()) };
+        let resting: Vec<&Actor> = actors
+            .iter()
+            .filter(|actor| !actor.pair.proxies.is_empty() && actor.name != Name::MeshTwo)
+            .collect();
+        progress(&format!("round {}/{}: at rest", round + 1, self.plan.rounds));
+        let pairs: Vec<&Pair> = resting.iter().map(|actor| &actor.pair).collect();
+        let idle_cpu = rest::idle_cpu(&pairs)?;
+        for (actor, idle_cpu) in resting.iter().zip(idle_cpu) {
+            let name = actor.name.as_str();
+            let takes = |is_tls| {
+                rest::bytes_per_connection(&actor.pair, is_tls, held, self.plan.load, self.scratch)
+                    .with_context(|| format!("idle connections: {name}"))
+            };
+            samples.rest.push(RestSample {
+                contender: actor.name,
+                round,
+                idle_cpu,
+                plaintext: takes(false)?,
+                tls: takes(true)?,
+            });
+        }
+        Ok(())
+    }
+
     /// Starts a pair and reads its memory before any load.
     fn enter(&self, round: usize, name: Name, contender: &dyn Contender) -> Result<Actor> {
         let folder = self.scratch.join(format!("{}-{round}", name.as_str()));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let ground = Ground {
-            backend: self.backend,
+            backend: self.backend[0],
+            chat: self.backend[1],
+            opaque: self.backend[2],
             tls: self.scratch,
             folder: &folder,
             place: self.plan.proxies,
@@ -196,8 +236,9 @@ impl<'a> Stage<'a> {
         let seconds = |duration: Duration| format!("{}ms", duration.as_millis());
         let mut arguments = vec![
             "load".to_owned(),
-            pair.address(scenario.protocol()).to_string(),
-            format!("--protocol={}", scenario.protocol().as_str()),
+            pair.address(scenario).to_string(),
+            format!("--protocol={}", word(&scenario.protocol())),
+            format!("--exchange={}", word(&scenario.exchange())),
             format!("--authority={}", pair.authority),
             format!("--connections={connections}"),
             format!("--streams={streams}"),
@@ -206,6 +247,9 @@ impl<'a> Stage<'a> {
         ];
         if scenario.is_open() {
             arguments.push(format!("--rate={}", self.plan.rate));
+        }
+        if scenario.exchange() == Exchange::Handshake {
+            arguments.push(format!("--identity={}", pair.identity.display()));
         }
         let itself = std::env::current_exe().context("cannot find the bench's own program")?;
         Start {

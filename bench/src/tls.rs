@@ -15,7 +15,8 @@ pub(crate) const INBOUND: &str = "spiffe://bench.test/ns/bench/sa/inbound";
 /// The name of the inbound proxy for peers that check DNS names only.
 pub(crate) const INBOUND_DNS: &str = "inbound.bench.test";
 
-/// Writes `ca.pem`, `outbound.pem`, `outbound.key`, `inbound.pem` and `inbound.key` into `folder`.
+/// Writes `ca.pem`, `outbound.pem`, `outbound.key`, `inbound.pem` and `inbound.key` into `folder`, and
+/// certificate and key together into `outbound-both.pem` and `inbound-both.pem`.
 pub(crate) fn write(folder: &Path) -> Result<()> {
     let mut root = CertificateParams::default();
     root.distinguished_name.push(DnType::CommonName, "bench root");
@@ -43,6 +44,12 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
         let certificate = leaf.signed_by(&key, &issuer).context("cannot sign a leaf")?;
         save(folder, &format!("{name}.pem"), &certificate.pem())?;
         save(folder, &format!("{name}.key"), &key.serialize_pem())?;
+        // Some want both in one file.
+        save(
+            folder,
+            &format!("{name}-both.pem"),
+            &(certificate.pem() + &key.serialize_pem()),
+        )?;
     }
     Ok(())
 }

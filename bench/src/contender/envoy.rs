@@ -81,6 +81,10 @@ impl Contender for Envoy {
         Ok(Pair {
             http1: entry,
             grpc: entry,
+            chat: entry,
+            opaque: entry,
+            between,
+            identity: ground.tls.join("outbound-both.pem"),
             authority: "fraud".to_owned(),
             proxies: vec![outbound, inbound],
             others: Vec::new(),

@@ -1,18 +1,14 @@
 //! HAProxy, from Debian's package, one thread: mTLS with HTTP/2 between the two, whatever the client speaks.
 //! A floor, not an equal: it checks certificates, but no SPIFFE identity, and counts nothing by model or version.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::{Contender, Ground, Pair, Sources, free_address};
 use crate::{
     install::{self, Package},
-    process::{Running, Start, write_private},
+    process::{Running, Start},
     tls,
 };
 
@@ -81,7 +77,7 @@ backend grpc
 backend http1
   server workload {backend}
 ",
-            crt = chain_and_key(ground, "inbound")?.display(),
+            crt = ground.tls.join("inbound-both.pem").display(),
             ca = ca.display(),
             backend = ground.backend,
         );
@@ -93,7 +89,7 @@ frontend entry
 backend peer
   server peer {between} ssl crt {crt} ca-file {ca} verify required verifyhost {name} sni str({name}) alpn h2
 ",
-            crt = chain_and_key(ground, "outbound")?.display(),
+            crt = ground.tls.join("outbound-both.pem").display(),
             ca = ca.display(),
             name = tls::INBOUND_DNS,
         );
@@ -102,6 +98,10 @@ backend peer
         Ok(Pair {
             http1: entry,
             grpc: entry,
+            chat: entry,
+            opaque: entry,
+            between,
+            identity: ground.tls.join("outbound-both.pem"),
             authority: "fraud".to_owned(),
             proxies: vec![outbound, inbound],
             others: Vec::new(),
@@ -122,14 +122,3 @@ defaults
   timeout client 1h
   timeout server 1h
 ";
-
-/// One file with certificate and key, as HAProxy wants it.
-fn chain_and_key(ground: &Ground<'_>, name: &str) -> Result<PathBuf> {
-    let read =
-        |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    let text =
-        read(&ground.tls.join(format!("{name}.pem")))? + &read(&ground.tls.join(format!("{name}.key")))?;
-    let path = ground.folder.join(format!("{name}-both.pem"));
-    write_private(&path, &text)?;
-    Ok(path)
-}

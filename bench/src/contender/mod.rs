@@ -22,7 +22,7 @@ use crate::{
     load,
     local::block_on,
     process::{Place, Running},
-    scenario::Protocol,
+    scenario::{Entry, Protocol, Scenario},
 };
 
 /// How long a pair may take until it answers.
@@ -42,11 +42,24 @@ pub(crate) enum Name {
     Haproxy,
     /// This project's mesh-control and mesh-proxy
     Mesh,
+    /// The same with two workers for each proxy, on all cores
+    MeshTwo,
 }
 
 impl Name {
+    /// Whether it plays a scenario: what compares the mesh with itself is not for others, and a second worker is there
+    /// to be compared under saturation.
+    pub(crate) fn plays(self, scenario: Scenario) -> bool {
+        match self {
+            Self::MeshTwo => matches!(scenario, Scenario::Http1Closed | Scenario::GrpcClosed),
+            Self::Mesh => true,
+            Self::Direct => !scenario.is_of_mesh() && scenario != Scenario::Handshakes,
+            Self::Envoy | Self::Nginx | Self::Haproxy => !scenario.is_of_mesh(),
+        }
+    }
+
     /// All that have proxies, in the order of a report.
-    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Haproxy, Self::Mesh];
+    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Haproxy, Self::Mesh, Self::MeshTwo];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +68,7 @@ impl Name {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Mesh => "mesh",
+            Self::MeshTwo => "mesh-two",
         }
     }
 }
@@ -84,6 +98,9 @@ pub(crate) trait Contender {
 pub(crate) struct Ground<'a> {
     /// Where the backend listens (HTTP/1.1 and h2c).
     pub(crate) backend: SocketAddr,
+    /// Where it listens for chats, and for requests of which nothing is known.
+    pub(crate) chat: SocketAddr,
+    pub(crate) opaque: SocketAddr,
     /// Where the certificates are (see [`crate::tls`]).
     pub(crate) tls: &'a Path,
     /// An empty folder for configuration and logs.
@@ -100,6 +117,14 @@ pub(crate) struct Pair {
     pub(crate) http1: SocketAddr,
     /// Where the outbound proxy takes gRPC.
     pub(crate) grpc: SocketAddr,
+    /// Where it takes requests for a chat server.
+    pub(crate) chat: SocketAddr,
+    /// Where it takes requests for a server of which nothing is known.
+    pub(crate) opaque: SocketAddr,
+    /// Where the inbound proxy takes TLS.
+    pub(crate) between: SocketAddr,
+    /// A PEM file with a key and chain that the inbound proxy trusts.
+    pub(crate) identity: PathBuf,
     /// What requests have to name as their authority.
     pub(crate) authority: String,
     /// Outbound and inbound proxy; none if there is no proxy.
@@ -115,25 +140,33 @@ pub(crate) fn prepare(name: Name, sources: &Sources) -> Result<Box<dyn Contender
         Name::Envoy => Box::new(envoy::Envoy::prepare(sources)?),
         Name::Nginx => Box::new(nginx::Nginx::prepare(sources)?),
         Name::Haproxy => Box::new(haproxy::Haproxy::prepare(sources)?),
-        Name::Mesh => Box::new(mesh::Mesh::prepare(sources)?),
+        Name::Mesh => Box::new(mesh::Mesh::prepare(sources, 1)?),
+        Name::MeshTwo => Box::new(mesh::Mesh::prepare(sources, 2)?),
     })
 }
 
 impl Pair {
-    pub(crate) fn address(&self, protocol: Protocol) -> SocketAddr {
-        match protocol {
-            Protocol::Http1 => self.http1,
-            Protocol::Grpc => self.grpc,
+    pub(crate) fn address(&self, scenario: Scenario) -> SocketAddr {
+        match (scenario.entry(), scenario.protocol()) {
+            (Entry::Model, Protocol::Http1) => self.http1,
+            (Entry::Model, Protocol::Http2 | Protocol::Grpc) => self.grpc,
+            (Entry::Chat, _) => self.chat,
+            (Entry::Opaque, _) => self.opaque,
+            (Entry::Between, _) => self.between,
         }
     }
 
     /// Waits until it answers a request of each protocol.
     pub(crate) fn wait(&mut self) -> Result<()> {
         let patience = Instant::now() + READY;
-        for protocol in [Protocol::Http1, Protocol::Grpc] {
+        for (protocol, to) in [
+            (Protocol::Http1, self.http1),
+            (Protocol::Grpc, self.grpc),
+            (Protocol::Http1, self.chat),
+            (Protocol::Http1, self.opaque),
+        ] {
             loop {
-                let Err(error) = block_on(load::probe(protocol, self.address(protocol), &self.authority))?
-                else {
+                let Err(error) = block_on(load::probe(protocol, to, &self.authority))? else {
                     break;
                 };
                 for process in self.proxies.iter_mut().chain(&mut self.others) {

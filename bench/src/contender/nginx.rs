@@ -79,6 +79,10 @@ impl Contender for Nginx {
         Ok(Pair {
             http1: entry.http1,
             grpc: entry.grpc,
+            chat: entry.http1,
+            opaque: entry.http1,
+            between: between.http1,
+            identity: ground.tls.join("outbound-both.pem"),
             authority: "fraud".to_owned(),
             proxies: vec![outbound, inbound],
             others: Vec::new(),
@@ -101,6 +105,7 @@ error_log stderr warn;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
+  client_max_body_size 0;
   keepalive_requests 1000000000;
   client_body_temp_path body;
   proxy_temp_path proxy;

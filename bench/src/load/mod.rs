@@ -4,33 +4,34 @@
 //! In an open loop latency counts from the moment a request *should* have been sent: a proxy that stalls cannot hide
 //! the requests that queued up behind the stall (no coordinated omission).
 
-mod grpc;
-mod http1;
+mod client;
+mod handshake;
+pub(crate) mod hold;
 mod pace;
+mod stream;
 mod tally;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    net::TcpStream,
     task::spawn_local,
     time::{Instant, sleep, timeout},
 };
 
-use self::{pace::Pace, tally::Tally};
-use crate::scenario::Protocol;
+use self::{client::Client, handshake::Prover, pace::Pace, tally::Tally};
+use crate::scenario::{Exchange, Protocol};
 
 /// How long requests that are under way when the window closes may take to come back.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// One load.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) protocol: Protocol,
+    pub(crate) exchange: Exchange,
     pub(crate) to: SocketAddr,
     /// What the requests name as their authority.
     pub(crate) authority: String,
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) rate: Option<u32>,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
+    /// The PEM file with key and chain that handshakes are made with.
+    pub(crate) identity: Option<PathBuf>,
 }
 
 /// What the load generator tells whoever started it, one JSON line each.
@@ -56,9 +59,9 @@ pub(crate) enum Event {
 }
 
 /// What was measured between [`Event::Opened`] and [`Event::Closed`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Requests answered well within the window.
+    /// Requests answered well, or chunks arrived, within the window.
     pub(crate) completed: u64,
     /// Requests that failed, over the whole run.
     pub(crate) failed: u64,
@@ -68,12 +71,18 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     /// Requests due within the window and answered, soon or late: what the latencies are of.
     pub(crate) due: u64,
-    /// Median latency of the requests due within the window, in µs.
+    /// Median latency of the requests due within the window, or of chunks from being sent to being there, in µs.
     pub(crate) p50_us: f64,
     /// 99th percentile, in µs.
     pub(crate) p99_us: f64,
-    /// The slowest request, in µs.
+    /// The slowest, in µs.
     pub(crate) max_us: f64,
+    /// Of streams: the median time until the first chunk, in µs.
+    pub(crate) first_p50_us: f64,
+    /// Of streams: the 99th percentile, in µs.
+    pub(crate) first_p99_us: f64,
+    /// Of streams: the 99th percentile of the time between two chunks, in µs.
+    pub(crate) gap_p99_us: f64,
 }
 
 /// Runs a load from warm-up to result. `announce` is called at the very moments that its events name.
@@ -82,7 +91,17 @@ pub(crate) async fn run(plan: &Plan, mut announce: impl FnMut(Event) -> Result<(
     let pace = Pace::new(plan.rate)?;
     let mut workers = Vec::new();
     for _ in 0..plan.connections {
-        for client in connect(plan).await? {
+        let (pace, tally) = (pace.clone(), Rc::clone(&tally));
+        if plan.exchange == Exchange::Handshake {
+            let file = plan
+                .identity
+                .as_deref()
+                .context("handshakes need --identity FILE")?;
+            let prover = Prover::new(file, false)?;
+            workers.push(spawn_local(prove(prover, plan.to, pace, tally)));
+            continue;
+        }
+        for client in Client::connect(plan).await? {
             workers.push(spawn_local(work(
                 client,
                 plan.clone(),
@@ -120,6 +139,7 @@ pub(crate) async fn run(plan: &Plan, mut announce: impl FnMut(Event) -> Result<(
 pub(crate) async fn probe(protocol: Protocol, to: SocketAddr, authority: &str) -> Result<()> {
     let plan = Plan {
         protocol,
+        exchange: Exchange::Infer,
         to,
         authority: authority.to_owned(),
         connections: 1,
@@ -127,8 +147,9 @@ pub(crate) async fn probe(protocol: Protocol, to: SocketAddr, authority: &str) -
         rate: None,
         warmup: Duration::ZERO,
         duration: Duration::ZERO,
+        identity: None,
     };
-    let mut clients = connect(&plan).await?;
+    let mut clients = Client::connect(&plan).await?;
     let client = clients.first_mut().context("no connection")?;
     timeout(CONNECT, client.call())
         .await
@@ -139,12 +160,19 @@ pub(crate) async fn probe(protocol: Protocol, to: SocketAddr, authority: &str) -
 /// any more; both leave their mark in the tally.
 async fn work(mut client: Client, plan: Plan, pace: Pace, tally: Rc<Tally>) {
     while let Some(due) = pace.next().await {
-        let Err(error) = client.call().await else {
-            tally.record(due, Instant::now());
-            continue;
+        let done = match plan.exchange {
+            Exchange::Stream => match client.send().await {
+                Ok(response) => stream::read(response, plan.protocol, due, &tally).await,
+                Err(error) => Err(error),
+            },
+            _ => client.call().await.map(|()| tally.record(due, Instant::now())),
         };
+        let Err(error) = done else { continue };
         tally.fail(format!("{error:#}"));
-        match connect(&plan).await.map(|clients| clients.into_iter().next()) {
+        match Client::connect(&plan)
+            .await
+            .map(|clients| clients.into_iter().next())
+        {
             Ok(Some(new)) => client = new,
             Ok(None) => return,
             Err(error) => return tally.fail(format!("{error:#}")),
@@ -152,34 +180,12 @@ async fn work(mut client: Client, plan: Plan, pace: Pace, tally: Rc<Tally>) {
     }
 }
 
-/// What a worker sends with.
-enum Client {
-    Http1(http1::Client),
-    Grpc(grpc::Client),
-}
-
-impl Client {
-    async fn call(&mut self) -> Result<()> {
-        match self {
-            Self::Http1(client) => client.call().await,
-            Self::Grpc(client) => client.call().await,
+/// One worker of handshakes.
+async fn prove(prover: Prover, to: SocketAddr, pace: Pace, tally: Rc<Tally>) {
+    while let Some(due) = pace.next().await {
+        match prover.shake_hands(to).await {
+            Ok(()) => tally.record(due, Instant::now()),
+            Err(error) => tally.fail(format!("{error:#}")),
         }
     }
-}
-
-/// Opens one connection, and gives a client for each request that may be in flight on it.
-async fn connect(plan: &Plan) -> Result<Vec<Client>> {
-    let stream = timeout(CONNECT, TcpStream::connect(plan.to))
-        .await
-        .with_context(|| format!("no connection to {} within 5 s", plan.to))?
-        .with_context(|| format!("cannot connect to {}", plan.to))?;
-    stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
-    let io = TokioIo::new(stream);
-    Ok(match plan.protocol {
-        Protocol::Http1 => vec![Client::Http1(http1::Client::new(io, &plan.authority).await?)],
-        Protocol::Grpc => {
-            let client = grpc::Client::new(io, &plan.authority).await?;
-            (0..plan.streams).map(|_| Client::Grpc(client.clone())).collect()
-        }
-    })
 }

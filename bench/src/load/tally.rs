@@ -17,6 +17,8 @@ struct Counts {
     failed: u64,
     failure: Option<String>,
     latency: Histogram,
+    first: Histogram,
+    gaps: Histogram,
 }
 
 impl Tally {
@@ -28,6 +30,8 @@ impl Tally {
             failed: 0,
             failure: None,
             latency: Histogram::new(),
+            first: Histogram::new(),
+            gaps: Histogram::new(),
         }))
     }
 
@@ -57,6 +61,22 @@ impl Tally {
         }
     }
 
+    /// A chunk of a stream arrived `now`, that long after it was sent and after the chunk before it; the first one of
+    /// a stream has none before it, and was asked for at `asked`.
+    pub(super) fn chunk(&self, now: Instant, delay: Duration, gap: Option<Duration>, asked: Instant) {
+        let mut counts = self.0.borrow_mut();
+        let Some(opened) = counts.opened else { return };
+        if now < opened || counts.closed.is_some_and(|closed| now >= closed) {
+            return;
+        }
+        counts.completed += 1;
+        counts.latency.record(delay);
+        match gap {
+            Some(gap) => counts.gaps.record(gap),
+            None => counts.first.record(now.saturating_duration_since(asked)),
+        }
+    }
+
     /// A request failed.
     pub(super) fn fail(&self, failure: String) {
         let mut counts = self.0.borrow_mut();
@@ -70,16 +90,19 @@ impl Tally {
             (Some(opened), Some(closed)) => closed.saturating_duration_since(opened),
             _ => Duration::ZERO,
         };
-        let quantile = |q| counts.latency.quantile(q).unwrap_or_default().as_secs_f64() * 1e6;
+        let of = |histogram: &Histogram, q| histogram.quantile(q).unwrap_or_default().as_secs_f64() * 1e6;
         Outcome {
             completed: counts.completed,
             failed: counts.failed,
             failure: counts.failure.clone(),
             seconds: window.as_secs_f64(),
             due: counts.latency.count(),
-            p50_us: quantile(0.5),
-            p99_us: quantile(0.99),
+            p50_us: of(&counts.latency, 0.5),
+            p99_us: of(&counts.latency, 0.99),
             max_us: counts.latency.max().as_secs_f64() * 1e6,
+            first_p50_us: of(&counts.first, 0.5),
+            first_p99_us: of(&counts.first, 0.99),
+            gap_p99_us: of(&counts.gaps, 0.99),
         }
     }
 }

@@ -44,6 +44,22 @@ pub(crate) fn ticks_of(pids: &[u32]) -> Result<u64> {
         .sum()
 }
 
+/// Time on a CPU of several processes together, to the nanosecond, from `/proc/PID/task/*/schedstat`. Threads that end
+/// take theirs along.
+pub(crate) fn exactly(pids: &[u32]) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for pid in pids {
+        let path = format!("/proc/{pid}/task");
+        let tasks = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        for task in tasks.flatten() {
+            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let ran = text.split_ascii_whitespace().next();
+            nanoseconds += ran.and_then(|ran| ran.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
 /// Time the whole machine spent working for processes (user, nice, system) or lost to the hypervisor (steal),
 /// in clock ticks.
 pub(crate) fn machine_ticks() -> Result<u64> {
@@ -111,5 +127,6 @@ mod tests {
         assert_eq!(here.parent, std::os::unix::process::parent_id());
         assert!(machine_ticks().expect("machine") > 0);
         assert!(ticks_of(&[u32::MAX]).is_err());
+        assert!(exactly(&[std::process::id()]).expect("own schedstat") > Duration::ZERO);
     }
 }

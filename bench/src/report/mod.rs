@@ -1,5 +1,6 @@
 //! What a run gives back: for people a table, for machines JSON, for documents Markdown.
 
+pub(crate) mod bars;
 pub(crate) mod sample;
 pub(crate) mod summary;
 mod table;
@@ -75,8 +76,16 @@ mod tests {
             rounds: 3,
             duration: Duration::from_secs(5),
             rate: 2_000,
-            load: Place { core: 0, nice: 0 },
-            proxies: Place { core: 1, nice: 0 },
+            load: Place {
+                core: 0,
+                nice: 0,
+                every_core: false,
+            },
+            proxies: Place {
+                core: 1,
+                nice: 0,
+                every_core: false,
+            },
             summary: Summary::of(&samples, &scenarios, &[Name::Direct]),
             scenarios,
             samples,

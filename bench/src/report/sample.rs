@@ -9,6 +9,7 @@ use crate::{contender::Name, load::Outcome, measure::memory::Memory, scenario::S
 pub(crate) struct Samples {
     pub(crate) loads: Vec<LoadSample>,
     pub(crate) memory: Vec<MemorySample>,
+    pub(crate) rest: Vec<RestSample>,
 }
 
 /// One load through one pair in one round.
@@ -36,4 +37,18 @@ pub(crate) struct MemorySample {
     pub(crate) idle: Memory,
     /// The most of all loads.
     pub(crate) loaded: Memory,
+}
+
+/// What a pair costs that does nothing.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestSample {
+    pub(crate) contender: Name,
+    /// From 0.
+    pub(crate) round: usize,
+    /// CPU time of the busier proxy, in ms per second.
+    pub(crate) idle_cpu: f64,
+    /// Private memory of the outbound proxy for each idle plaintext connection, in bytes.
+    pub(crate) plaintext: f64,
+    /// Private memory of the inbound proxy for each idle TLS connection, in bytes.
+    pub(crate) tls: f64,
 }

@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
-use super::sample::{LoadSample, Samples};
+use super::{
+    bars::{self, Bar},
+    sample::{LoadSample, Samples},
+};
 use crate::{
     contender::Name,
-    scenario::Scenario,
+    scenario::{Exchange, Scenario},
     spread::{Spread, differences, quotients},
 };
 
@@ -26,6 +29,10 @@ pub(crate) struct LoadRow {
     /// open loops.
     pub(crate) p50_us: Option<Spread>,
     pub(crate) p99_us: Option<Spread>,
+    /// Of streams: the time until the first chunk and the 99th percentile of the time between two chunks, in µs, less
+    /// those without proxies.
+    pub(crate) first_us: Option<Spread>,
+    pub(crate) gap_us: Option<Spread>,
     /// Failed requests of all rounds: a row with any says little.
     pub(crate) failed: u64,
     /// What the first of them was.
@@ -38,6 +45,18 @@ pub(crate) struct MemoryRow {
     pub(crate) contender: Name,
     pub(crate) idle: MemorySpread,
     pub(crate) loaded: MemorySpread,
+}
+
+/// What one contender costs at rest.
+#[derive(Debug, Serialize)]
+pub(crate) struct RestRow {
+    pub(crate) contender: Name,
+    /// CPU time of the busier proxy, in ms per second.
+    pub(crate) idle_cpu: Option<Spread>,
+    /// Private memory for each idle plaintext connection, in bytes.
+    pub(crate) plaintext: Option<Spread>,
+    /// Private memory for each idle TLS connection, in bytes.
+    pub(crate) tls: Option<Spread>,
 }
 
 /// Memory figures over the rounds, in MB (10⁶ bytes).
@@ -53,6 +72,9 @@ pub(crate) struct MemorySpread {
 pub(crate) struct Summary {
     pub(crate) loads: Vec<LoadRow>,
     pub(crate) memory: Vec<MemoryRow>,
+    pub(crate) rest: Vec<RestRow>,
+    /// What the mesh is held to.
+    pub(crate) bars: Vec<Bar>,
     /// CPUs that others than the bench used, on average over all loads.
     pub(crate) others: f64,
 }
@@ -63,6 +85,7 @@ impl Summary {
         let rows = scenarios.iter().flat_map(|&scenario| {
             contenders
                 .iter()
+                .filter(move |contender| contender.plays(scenario))
                 .map(move |&contender| load_row(&samples.loads, scenario, contender))
         });
         let others: f64 = samples.loads.iter().map(|sample| sample.others).sum();
@@ -72,6 +95,11 @@ impl Summary {
                 .iter()
                 .filter_map(|&contender| memory_row(samples, contender))
                 .collect(),
+            rest: contenders
+                .iter()
+                .filter_map(|&contender| rest_row(samples, contender))
+                .collect(),
+            bars: bars::all(samples),
             others: others / samples.loads.len().max(1) as f64,
         }
     }
@@ -91,7 +119,7 @@ fn load_row(samples: &[LoadSample], scenario: Scenario, contender: Name) -> Load
             .collect()
     };
     let latency = |figure: &dyn Fn(&LoadSample) -> Option<f64>| {
-        if !scenario.is_open() {
+        if !scenario.has_latency() {
             return None;
         }
         let own = figures(contender, figure);
@@ -99,6 +127,9 @@ fn load_row(samples: &[LoadSample], scenario: Scenario, contender: Name) -> Load
             Name::Direct => Spread::of(own.into_iter().flatten()),
             _ => Spread::of(differences(&own, &figures(Name::Direct, figure))),
         }
+    };
+    let stream = |figure: &dyn Fn(&LoadSample) -> Option<f64>| {
+        latency(figure).filter(|_| scenario.exchange() == Exchange::Stream)
     };
     let cpu = figures(contender, &|sample| sample.cpu_us);
     let to = |base: Name| Spread::of(quotients(&cpu, &figures(base, &|sample| sample.cpu_us)));
@@ -116,6 +147,8 @@ fn load_row(samples: &[LoadSample], scenario: Scenario, contender: Name) -> Load
         rps: Spread::of(own().map(|sample| sample.rps)),
         p50_us: latency(&|sample| Some(sample.outcome.p50_us)),
         p99_us: latency(&|sample| Some(sample.outcome.p99_us)),
+        first_us: stream(&|sample| Some(sample.outcome.first_p50_us)),
+        gap_us: stream(&|sample| Some(sample.outcome.gap_p99_us)),
         failed: own().map(|sample| sample.outcome.failed).sum(),
         failure: own().find_map(|sample| sample.outcome.failure.clone()),
     }
@@ -143,6 +176,20 @@ fn memory_row(samples: &Samples, contender: Name) -> Option<MemoryRow> {
     })
 }
 
+fn rest_row(samples: &Samples, contender: Name) -> Option<RestRow> {
+    let own: Vec<_> = samples
+        .rest
+        .iter()
+        .filter(|sample| sample.contender == contender)
+        .collect();
+    (!own.is_empty()).then(|| RestRow {
+        contender,
+        idle_cpu: Spread::of(own.iter().map(|sample| sample.idle_cpu)),
+        plaintext: Spread::of(own.iter().map(|sample| sample.plaintext)),
+        tls: Spread::of(own.iter().map(|sample| sample.tls)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +212,7 @@ mod tests {
                 p50_us: p50,
                 p99_us: p50 * 2.0,
                 max_us: p50 * 3.0,
+                ..Outcome::default()
             },
         }
     }
@@ -191,6 +239,7 @@ mod tests {
                 idle: memory,
                 loaded: memory,
             }],
+            rest: Vec::new(),
         }
     }
 

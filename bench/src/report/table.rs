@@ -4,9 +4,13 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
     Report,
-    summary::{LoadRow, MemoryRow},
+    bars::Bar,
+    summary::{LoadRow, MemoryRow, RestRow},
 };
-use crate::{scenario::Scenario, spread::Spread};
+use crate::{
+    scenario::{Exchange, Scenario},
+    spread::Spread,
+};
 
 /// How tables are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,14 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
     text += &section(
         "Memory of one proxy (the heavier of the two), MB",
         &memory(&report.summary.memory, style),
+        style,
+    );
+    if !report.summary.rest.is_empty() {
+        text += &section("At rest", &rest(&report.summary.rest, style), style);
+    }
+    text += &section(
+        "Bars (median of the rounds)",
+        &bars(&report.summary.bars, style),
         style,
     );
     for note in notes(report) {
@@ -78,9 +90,14 @@ fn section(title: &str, table: &Table, style: Style) -> String {
 }
 
 fn loads<'a>(rows: impl Iterator<Item = &'a LoadRow>, scenario: Scenario, style: Style) -> Table {
-    let mut header = vec!["pair", "CPU µs/request", "× Envoy", "× HAProxy", "requests/s"];
-    if scenario.is_open() {
+    let unit = scenario.unit();
+    let (cpu, rate) = (format!("CPU µs/{unit}"), format!("{unit}s/s"));
+    let mut header = vec!["pair", &cpu, "× Envoy", "× HAProxy", &rate];
+    if scenario.has_latency() {
         header.extend(["added p50 µs", "added p99 µs"]);
+    }
+    if scenario.exchange() == Exchange::Stream {
+        header.extend(["added first chunk µs", "added gap p99 µs"]);
     }
     let mut table = table(&header, style);
     for row in rows {
@@ -91,8 +108,11 @@ fn loads<'a>(rows: impl Iterator<Item = &'a LoadRow>, scenario: Scenario, style:
             spread(row.cpu_to_haproxy, 2),
             spread(row.rps, 0),
         ];
-        if scenario.is_open() {
+        if scenario.has_latency() {
             cells.extend([spread(row.p50_us, 0), spread(row.p99_us, 0)]);
+        }
+        if scenario.exchange() == Exchange::Stream {
+            cells.extend([spread(row.first_us, 0), spread(row.gap_us, 0)]);
         }
         table.add_row(cells);
     }
@@ -126,6 +146,43 @@ fn memory(rows: &[MemoryRow], style: Style) -> Table {
         ];
         let name = [contender.as_str().to_owned()];
         table.add_row(name.into_iter().chain(figures.map(|figure| spread(figure, 1))));
+    }
+    table
+}
+
+fn rest(rows: &[RestRow], style: Style) -> Table {
+    let header = [
+        "pair",
+        "idle CPU ms/s",
+        "bytes/idle plaintext connection",
+        "bytes/idle TLS connection",
+    ];
+    let mut table = table(&header, style);
+    for row in rows {
+        table.add_row([
+            row.contender.as_str().to_owned(),
+            spread(row.idle_cpu, 2),
+            spread(row.plaintext, 0),
+            spread(row.tls, 0),
+        ]);
+    }
+    table
+}
+
+fn bars(bars: &[Bar], style: Style) -> Table {
+    let mut table = table(&["bar", "at most", "is", "holds"], style);
+    for bar in bars {
+        let holds = match bar.holds {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "not measured",
+        };
+        table.add_row([
+            bar.what.to_owned(),
+            format!("{:.2}", bar.at_most),
+            spread(bar.is, 2),
+            holds.to_owned(),
+        ]);
     }
     table
 }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{Contender, Ground, Pair, Sources, free_address};
 use crate::{
     install::Found,
-    process::{Running, Start, write_private},
+    process::{Place, Running, Start, write_private},
 };
 
 /// How long the control plane may take until it listens.
@@ -27,10 +27,12 @@ pub(super) struct Mesh {
     control: PathBuf,
     proxy: PathBuf,
     version: String,
+    workers: usize,
 }
 
 impl Mesh {
-    pub(super) fn prepare(sources: &Sources) -> Result<Self> {
+    /// With so many workers for each proxy; several have all cores, not only the proxies'.
+    pub(super) fn prepare(sources: &Sources, workers: usize) -> Result<Self> {
         let program = |name: &str| {
             let path = sources.mesh.join(name);
             let hint = "cargo build --profile dist -p mesh-control -p mesh-proxy, and --mesh DIR if they are elsewhere";
@@ -43,6 +45,7 @@ impl Mesh {
             version: format!("{version} from {}", sources.mesh.display()),
             control,
             proxy,
+            workers,
         })
     }
 
@@ -104,7 +107,10 @@ impl Mesh {
         let start = Start {
             name,
             program: &self.proxy,
-            place: ground.place,
+            place: Place {
+                every_core: self.workers > 1,
+                ..ground.place
+            },
             folder: ground.folder,
             libraries: None,
         };
@@ -122,7 +128,7 @@ impl Mesh {
             "--admin",
             &free_address()?.to_string(),
             "--workers",
-            "1",
+            &self.workers.to_string(),
         ])
     }
 }
@@ -133,13 +139,26 @@ impl Contender for Mesh {
     }
 
     fn start(&self, ground: &Ground<'_>) -> Result<Pair> {
-        let (entry, between) = (free_address()?, free_address()?);
-        let control = self.control(ground, &documents::all(entry, between, ground.backend))?;
+        let pair = || Ok::<_, anyhow::Error>((free_address()?, free_address()?));
+        let ports = documents::Ports {
+            infer: pair()?,
+            chat: pair()?,
+            opaque: pair()?,
+        };
+        let control = self.control(
+            ground,
+            &documents::all(&ports, [ground.backend, ground.chat, ground.opaque]),
+        )?;
         let inbound = self.sidecar(ground, &control, "inbound", documents::SERVER)?;
         let outbound = self.sidecar(ground, &control, "outbound", documents::CLIENT)?;
         Ok(Pair {
-            http1: entry,
-            grpc: entry,
+            http1: ports.infer.0,
+            grpc: ports.infer.0,
+            chat: ports.chat.0,
+            opaque: ports.opaque.0,
+            between: ports.infer.1,
+            // What the outbound proxy proves itself with.
+            identity: ground.folder.join("outbound/credentials.pem"),
             authority: documents::AUTHORITY.to_owned(),
             proxies: vec![outbound, inbound],
             others: vec![control.process],
