@@ -20,6 +20,9 @@ use crate::{
 /// How long a pair is left alone before its idle memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// How long streams take until all of them are under way.
+const STREAMS_BEGIN: Duration = Duration::from_secs(4);
+
 /// What to run.
 pub(crate) struct Plan {
     pub(crate) scenarios: Vec<Scenario>,
@@ -233,6 +236,11 @@ impl<'a> Stage<'a> {
 
     fn generate(&self, scenario: Scenario, pair: &Pair) -> Result<(Running, Lines)> {
         let (connections, streams) = scenario.connections();
+        let warmup = match scenario.exchange() {
+            // Hundreds of connections are made first, each with its handshake.
+            Exchange::Stream => self.plan.warmup.max(STREAMS_BEGIN),
+            _ => self.plan.warmup,
+        };
         let seconds = |duration: Duration| format!("{}ms", duration.as_millis());
         let mut arguments = vec![
             "load".to_owned(),
@@ -242,7 +250,7 @@ impl<'a> Stage<'a> {
             format!("--authority={}", pair.authority),
             format!("--connections={connections}"),
             format!("--streams={streams}"),
-            format!("--warmup={}", seconds(self.plan.warmup)),
+            format!("--warmup={}", seconds(warmup)),
             format!("--duration={}", seconds(self.plan.duration)),
         ];
         if scenario.is_open() {
