@@ -7,10 +7,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method};
+use mesh_api::document::ModelRouteSpec;
 use mesh_api::inference::Operation;
 use mesh_api::matching;
 use mesh_api::name::ObjectName;
-use mesh_api::route::{Route, Rule};
+use mesh_api::route::{Route, Rules};
 use mesh_api::split::{self, Salt};
 
 const ROUNDS: usize = 15;
@@ -32,6 +33,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let rules = rules(count)?;
         report(&format!("match/last of {count}"), || {
             black_box(matching::find(black_box(&rules), black_box(&request)));
+        });
+    }
+    // Each request asks for another model, so that nothing of the index stays in the cache by itself.
+    for count in [5, 100, 5_000] {
+        let rules = rules(count)?;
+        let models: Vec<_> = (1..count).map(|number| format!("model-{number}")).collect();
+        let mut models = models.iter().cycle();
+        report(&format!("match/each of {count}"), || {
+            let request = matching::Request {
+                model: models.next().map(String::as_str),
+                ..request
+            };
+            black_box(matching::find(black_box(&rules), black_box(&request)));
+        });
+        let (object, spec) = ("ml/fraud".parse()?, spec(count)?);
+        report(&format!("build/{count} rules"), || {
+            black_box(Route::new(&object, black_box(&spec)).is_ok());
         });
     }
     for backends in [2, 10] {
@@ -56,7 +74,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// So many rules, of which only the last takes the request.
-fn rules(count: usize) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
+fn rules(count: usize) -> Result<Rules, Box<dyn std::error::Error>> {
+    Ok(Route::new(&"ml/fraud".parse()?, &spec(count)?)
+        .map_err(|problems| format!("{problems:?}"))?
+        .rules)
+}
+
+fn spec(count: usize) -> Result<ModelRouteSpec, Box<dyn std::error::Error>> {
     let backends = serde_json::json!({"backends": [{"name": "a", "service": "a"}]});
     let rules: Vec<_> = (1..=count)
         .map(|number| {
@@ -68,18 +92,20 @@ fn rules(count: usize) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
             serde_json::json!({"matches": [{"model": model, "operation": ["infer"]}], "split": backends})
         })
         .collect();
-    route(&serde_json::json!(rules))
+    Ok(serde_json::from_value(
+        serde_json::json!({"service": "fraud", "rules": rules}),
+    )?)
 }
 
 /// One rule with so many backends.
-fn split_over(count: usize) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
+fn split_over(count: usize) -> Result<Rules, Box<dyn std::error::Error>> {
     let backends: Vec<_> = (0..count)
         .map(|number| serde_json::json!({"name": format!("b{number}"), "service": "a", "weight": 10}))
         .collect();
     route(&serde_json::json!([{"split": {"backends": backends}}]))
 }
 
-fn route(rules: &serde_json::Value) -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
+fn route(rules: &serde_json::Value) -> Result<Rules, Box<dyn std::error::Error>> {
     let spec = serde_json::from_value(serde_json::json!({"service": "fraud", "rules": rules}))?;
     let route = Route::new(&"ml/fraud".parse()?, &spec).map_err(|problems| format!("{problems:?}"))?;
     Ok(route.rules)

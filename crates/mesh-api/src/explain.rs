@@ -12,7 +12,7 @@ use crate::inference::{
     AppProtocol, Head, ModelName, ModelRequest, ModelVersion, Operation, Recognition, Refusal, recognise,
 };
 use crate::matching;
-use crate::route::depend_on_model;
+use crate::route::{Rules, depend_on_model};
 
 pub use self::answer::{
     Considered, Decision, Explanation, How, Place, Possible, Question, Recognised, Unanswerable,
@@ -57,7 +57,8 @@ pub fn explain<'a>(
             endpoints: Vec::new(),
         },
     };
-    let rules = route.map(|route| route.rules.as_slice()).unwrap_or_default();
+    let none = Rules::default();
+    let rules = route.map_or(&none, |route| &route.rules);
     let read = match read(&mesh.config, port.app_protocol, question, depend_on_model(rules)) {
         Ok(read) => read,
         Err(refused) => {

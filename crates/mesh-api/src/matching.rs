@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use crate::document::{HeaderMatch, StringMatch};
 use crate::identity::Identity;
 use crate::inference::Operation;
-use crate::route::{Match, Rule};
+use crate::route::{Match, Rule, Rules};
 
 /// What is known of a request when it is matched.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ pub struct Request<'a> {
 }
 
 /// The position of the rule that takes the request; none when no rule does.
-pub fn find(rules: &[Rule], request: &Request<'_>) -> Option<usize> {
-    rules.iter().position(|rule| takes(rule, request))
+pub fn find(rules: &Rules, request: &Request<'_>) -> Option<usize> {
+    rules.find(request)
 }
 
 /// Whether the rule takes the request.
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::route::Route;
 
-    fn rules(matches: &serde_json::Value) -> Vec<Rule> {
+    fn rules(matches: &serde_json::Value) -> Rules {
         let spec = serde_json::json!({"service": "s", "rules": [{"matches": matches, "split": {"backends": [{"name": "a", "service": "a"}]}}]});
         Route::new(&"ml/r".parse().unwrap(), &serde_json::from_value(spec).unwrap())
             .unwrap()

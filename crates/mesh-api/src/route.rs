@@ -14,8 +14,10 @@ use crate::inference::{ModelName, ModelVersion, Operation};
 use crate::name::{Name, ObjectName};
 
 mod build;
+mod index;
 
 pub use build::{MAX_BACKENDS, MAX_RETRIES, MAX_RULES, MAX_WEIGHT};
+pub use index::Rules;
 
 /// How a service's requests are matched and split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,7 +27,7 @@ pub struct Route {
     /// The ModelRoute it was made from.
     pub object: ObjectName,
     /// In order; the first that matches takes the request.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
 }
 
 /// Which requests go where.

@@ -1,11 +1,12 @@
 //! From what a document or the wire says to a route that requests are decided with: everything is checked, and all
 //! that is wrong is said, each with its field.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Backend, CallerMatch, Key, Match, ModelRewrite, Route, Rule, Split, Timeouts};
+use super::{Backend, CallerMatch, Key, Match, ModelRewrite, Route, Rule, Rules, Split, Timeouts};
 use crate::document::{
     BackendSpec, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec, RuleSpec, SplitBy, SplitSpec,
     StringMatch,
@@ -37,10 +38,11 @@ impl Route {
             ));
         }
         let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len().min(MAX_RULES));
+        let mut names = HashSet::with_capacity(rules.capacity());
         for (index, rule) in spec.rules.iter().take(MAX_RULES).enumerate() {
             let at = format!("spec.rules[{index}]");
             match Rule::new(&at, index, &object.namespace, rule, &mut problems) {
-                Some(rule) if rules.iter().any(|other| other.name == rule.name) => {
+                Some(rule) if !names.insert(rule.name.clone()) => {
                     problems.push(Problem::new(
                         format!("{at}.name"),
                         format!("{:?} names an earlier rule too", rule.name),
@@ -57,7 +59,7 @@ impl Route {
         Ok(Self {
             service,
             object: object.clone(),
-            rules,
+            rules: Rules::new(rules),
         })
     }
 }
