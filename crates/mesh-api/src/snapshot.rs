@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -40,8 +41,8 @@ pub struct Snapshot {
     pub mesh: Mesh,
     /// The workload the proxy stands before.
     pub workload: Workload,
-    /// The services it may call, and what is behind them.
-    pub services: BTreeMap<ObjectName, Service>,
+    /// The services it may call, and what is behind them. Snapshots share what did not change between them.
+    pub services: BTreeMap<ObjectName, Arc<Service>>,
 }
 
 /// What holds for the whole mesh.
@@ -144,7 +145,7 @@ pub struct Service {
     /// How its endpoints are connected to and chosen.
     pub policy: TrafficPolicy,
     /// What serves it.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Arc<[Endpoint]>,
     /// How its requests are routed; none: to its own endpoints.
     pub route: Option<Route>,
 }
@@ -222,7 +223,7 @@ pub struct Delta {
     /// Ports, hosts and policy of services that are new or changed.
     pub services: BTreeMap<ObjectName, ServiceHead>,
     /// Endpoints of services whose endpoints changed, all of them.
-    pub endpoints: BTreeMap<ObjectName, Vec<Endpoint>>,
+    pub endpoints: BTreeMap<ObjectName, Arc<[Endpoint]>>,
     /// Routes that are new or changed, by service.
     pub routes: BTreeMap<ObjectName, Route>,
     /// Services that are gone.
@@ -286,16 +287,19 @@ impl Snapshot {
         for (name, head) in delta.services {
             let ServiceHead { ports, hosts, policy } = head;
             match next.services.get_mut(&name) {
-                Some(service) => (service.ports, service.hosts, service.policy) = (ports, hosts, policy),
+                Some(service) => {
+                    let service = Arc::make_mut(service);
+                    (service.ports, service.hosts, service.policy) = (ports, hosts, policy);
+                }
                 None => {
                     let new = Service {
                         ports,
                         hosts,
                         policy,
-                        endpoints: Vec::new(),
+                        endpoints: Arc::default(),
                         route: None,
                     };
-                    next.services.insert(name, new);
+                    next.services.insert(name, Arc::new(new));
                 }
             }
         }
@@ -308,14 +312,15 @@ impl Snapshot {
         for name in &delta.removed_routes {
             // The service may have gone in the same Delta, and its route with it.
             if let Some(service) = next.services.get_mut(name) {
-                service.route = None;
+                Arc::make_mut(service).route = None;
             }
         }
         Ok(next)
     }
 
     fn known(&mut self, what: &'static str, name: &ObjectName) -> Result<&mut Service, DeltaError> {
-        self.services.get_mut(name).ok_or_else(|| DeltaError::Stray {
+        let service = self.services.get_mut(name);
+        service.map(Arc::make_mut).ok_or_else(|| DeltaError::Stray {
             what,
             service: name.clone(),
         })
@@ -336,15 +341,20 @@ impl Snapshot {
         }
         for (name, service) in &self.services {
             let old = before.and_then(|before| before.services.get(name));
+            if old.is_some_and(|old| Arc::ptr_eq(old, service)) {
+                continue;
+            }
             if old.is_none_or(|old| {
                 (&old.ports, &old.hosts, old.policy) != (&service.ports, &service.hosts, service.policy)
             }) {
                 delta.services.insert(name.clone(), service.head());
             }
             if old.map_or(!service.endpoints.is_empty(), |old| {
-                old.endpoints != service.endpoints
+                !Arc::ptr_eq(&old.endpoints, &service.endpoints) && old.endpoints != service.endpoints
             }) {
-                delta.endpoints.insert(name.clone(), service.endpoints.clone());
+                delta
+                    .endpoints
+                    .insert(name.clone(), Arc::clone(&service.endpoints));
             }
             match (&service.route, old.and_then(|old| old.route.as_ref())) {
                 (Some(route), old) if old != Some(route) => {

@@ -80,7 +80,7 @@ prop_compose! {
                 port: 80,
                 app_protocol: "mesh.dev/open-inference".parse().unwrap(),
             }];
-            (format!("ml/{name}").parse().unwrap(), Service { ports, hosts, policy, endpoints, route })
+            (format!("ml/{name}").parse().unwrap(), Service { ports, hosts, policy, endpoints: endpoints.into(), route }.into())
         });
         Snapshot {
             version: Version(0),

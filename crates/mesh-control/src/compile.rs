@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use mesh_api::document::{
     Document, Kind, MeshConfigSpec, Object, ObjectId, ServicePortSpec, ServicePortTarget, ServiceSpec,
@@ -25,7 +26,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub struct View {
     mesh: Mesh,
     workloads: BTreeMap<ObjectName, Compiled>,
-    services: BTreeMap<ObjectName, Service>,
+    services: BTreeMap<ObjectName, Arc<Service>>,
     warnings: Vec<(ObjectId, Problem)>,
 }
 
@@ -84,10 +85,10 @@ impl View {
                 ports: object.spec.ports.iter().map(service_port).collect(),
                 hosts: object.spec.hosts.clone(),
                 policy: policies.get(&name).copied().unwrap_or_default(),
-                endpoints: documents.endpoints(object),
+                endpoints: documents.endpoints(object).into(),
                 route: routes.remove(&name),
             };
-            services.insert(name, service);
+            services.insert(name, Arc::new(service));
         }
         let workloads = documents
             .workloads
@@ -128,20 +129,37 @@ impl View {
         Some(&self.workloads.get(workload)?.workload.identity)
     }
 
+    /// This view, sharing with the one before what they say alike, so that what did not change is told apart from
+    /// what did without looking into it, for each proxy anew.
+    #[must_use]
+    pub fn sharing(mut self, before: &Self) -> Self {
+        for (name, service) in &mut self.services {
+            let Some(old) = before.services.get(name) else {
+                continue;
+            };
+            if old == service {
+                *service = Arc::clone(old);
+            } else if old.endpoints == service.endpoints {
+                Arc::make_mut(service).endpoints = Arc::clone(&old.endpoints);
+            }
+        }
+        self
+    }
+
     /// What documents say that comes to nothing.
     pub fn warnings(&self) -> &[(ObjectId, Problem)] {
         &self.warnings
     }
 
     /// The services called, and those their routes lead to.
-    fn reachable(&self, calls: &BTreeSet<ObjectName>) -> BTreeMap<ObjectName, Service> {
+    fn reachable(&self, calls: &BTreeSet<ObjectName>) -> BTreeMap<ObjectName, Arc<Service>> {
         let mut open: Vec<&ObjectName> = calls.iter().collect();
         let mut found = BTreeMap::new();
         while let Some(name) = open.pop() {
             let Some((name, service)) = self.services.get_key_value(name) else {
                 continue;
             };
-            if found.insert(name.clone(), service.clone()).is_none() {
+            if found.insert(name.clone(), Arc::clone(service)).is_none() {
                 let backends = service.route.iter().flat_map(Route::backends);
                 open.extend(backends.map(|backend| &backend.service));
             }
@@ -201,7 +219,7 @@ impl Documents<'_> {
     fn workload(
         &mut self,
         object: &Object<WorkloadSpec>,
-        services: &BTreeMap<ObjectName, Service>,
+        services: &BTreeMap<ObjectName, Arc<Service>>,
     ) -> Compiled {
         let spec = &object.spec;
         let namespace = &object.metadata.namespace;

@@ -77,11 +77,10 @@ impl Publisher {
     /// When a version can't be promised to the disk; nothing is published then.
     pub fn publish(&self, view: View) -> io::Result<Version> {
         let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let current = self.current.borrow();
-            if current.version.0 != 0 && *current.view == view {
-                return Ok(current.version);
-            }
+        let current = self.current();
+        let view = view.sharing(&current.view);
+        if current.version.0 != 0 && *current.view == view {
+            return Ok(current.version);
         }
         let version = reserve.take()?;
         self.current.send_replace(Published {

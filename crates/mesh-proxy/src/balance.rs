@@ -19,6 +19,9 @@ const DECAY: Duration = Duration::from_secs(10);
 const FIRST_REST: Duration = Duration::from_millis(500);
 /// How often the rest is doubled: to 16 s at most.
 const MAX_DOUBLINGS: u32 = 5;
+/// How many endpoints are looked at for one that does not rest. Of a set in which nearly all do, one that rests may be
+/// tried though another does not: choosing must not cost more with the size of the set.
+const LOOK: usize = 256;
 
 /// A moment, in microseconds since the process started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,9 +143,9 @@ pub fn pick<'a, E: AsRef<Endpoint>>(
     }
 }
 
-/// The first endpoint at or after `start`, going round once, of which `good` holds.
+/// The first endpoint at or after `start`, going round once, of which `good` holds; of the first [`LOOK`] endpoints.
 fn next_from<E>(endpoints: &[E], start: usize, good: impl Fn(&E) -> bool) -> Option<usize> {
-    (0..endpoints.len())
+    (0..endpoints.len().min(LOOK))
         .map(|step| (start + step) % endpoints.len())
         .find(|at| good(&endpoints[*at]))
 }
@@ -263,6 +266,21 @@ mod tests {
         );
         let after = Moment(NOW.0 + 600_000);
         assert!(!three[0].load.resting(after));
+    }
+
+    #[test]
+    fn of_ten_thousand_that_all_rest_few_are_looked_at_and_one_is_tried() {
+        let many = endpoints(10_000);
+        for endpoint in &many {
+            endpoint.load.failed(NOW);
+        }
+        let looked = std::cell::Cell::new(0);
+        let found = next_from(&many, 9_900, |endpoint| {
+            looked.set(looked.get() + 1);
+            !endpoint.load.resting(NOW)
+        });
+        assert_eq!((found, looked.get()), (None, LOOK));
+        assert!(pick(&many, BalancerKind::PeakEwma, &[], NOW, 0, seeded(1)).is_some());
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         ports: vec![port],
         hosts: vec!["fraud.example".to_owned()],
         policy: TrafficPolicy::default(),
-        endpoints: Vec::new(),
+        endpoints: std::sync::Arc::default(),
         route: None,
     };
     Snapshot {
@@ -112,6 +112,6 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             proxy_listen: Some("127.0.0.1:15001".parse().unwrap()),
             local_ports: Vec::new(),
         },
-        services: BTreeMap::from([("ml/fraud".parse().unwrap(), service)]),
+        services: BTreeMap::from([("ml/fraud".parse().unwrap(), std::sync::Arc::new(service))]),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::document::{
@@ -266,7 +267,7 @@ fn traffic_policy(object: &str, message: &wire::TrafficPolicy) -> Result<Traffic
     })
 }
 
-fn endpoints(message: &wire::Endpoints) -> Result<(ObjectName, Vec<Endpoint>)> {
+fn endpoints(message: &wire::Endpoints) -> Result<(ObjectName, Arc<[Endpoint]>)> {
     let object = format!("Endpoints {}", message.service);
     let name = field(&object, "service", &message.service)?;
     let mut list = Vec::with_capacity(message.endpoints.len());
@@ -287,7 +288,7 @@ fn endpoints(message: &wire::Endpoints) -> Result<(ObjectName, Vec<Endpoint>)> {
             addresses,
         });
     }
-    Ok((name, list))
+    Ok((name, list.into()))
 }
 
 fn route(message: wire::Route) -> Result<Route> {

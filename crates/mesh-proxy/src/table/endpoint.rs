@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mesh_api::document::BalancerKind;
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
-use mesh_api::name::{Name, ObjectName};
+use mesh_api::name::ObjectName;
 use mesh_api::snapshot::TrafficPolicy;
 
 use crate::balance::Load;
@@ -15,15 +15,6 @@ use crate::balance::Load;
 /// Tells endpoints apart for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(u64);
-
-/// What makes an endpoint the same one in two Tables.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EndpointKey {
-    pub(super) service: ObjectName,
-    pub(super) port: Name,
-    pub(super) address: SocketAddr,
-    pub(super) identity: Option<Identity>,
-}
 
 /// One place that serves a port of a service.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! The Table: what a Snapshot means, resolved once so that a request only follows references.
 //!
 //! Routes hold the endpoint sets of their backends themselves, hosts and listeners map straight to a service's port.
-//! A request loads one Table and sees no other; a new one takes over the endpoints that survive, with their load.
+//! A request loads one Table and sees no other; a new one takes over the endpoints that survive, with their load, and
+//! shares with the one before whatever means the same in both.
 
 mod build;
 mod endpoint;
 mod hosts;
+mod retired;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,12 +16,15 @@ use std::sync::Arc;
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
 use mesh_api::name::{Name, ObjectName};
-use mesh_api::route::{Rule, Timeouts};
+use mesh_api::route::{Rules, Timeouts};
 use mesh_api::snapshot::{Mesh, Snapshot, TrafficPolicy, Version};
 use mesh_api::split::Salt;
 
 pub use build::build;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet};
+pub use retired::Retired;
+
+use hosts::Hosts;
 
 /// What a proxy does now.
 #[derive(Debug)]
@@ -32,14 +37,14 @@ pub struct Table {
     pub mesh: Mesh,
     /// What it was made from.
     pub snapshot: Arc<Snapshot>,
-    /// Service ports by the host name callers use, in lower case without a port.
-    hosts: HashMap<Box<str>, Arc<Service>>,
+    /// The positions of services by the host names callers use.
+    hosts: Arc<Hosts>,
+    /// In the order of their names, as in the Snapshot.
+    services: Vec<Arc<Service>>,
     /// What each outbound listener stands for; none: all services, by authority.
     pub outbound: HashMap<SocketAddr, Option<Arc<ServicePort>>>,
     /// What is behind each inbound listener.
     pub inbound: HashMap<SocketAddr, Arc<Inbound>>,
-    /// Every endpoint, to be taken over by the next Table.
-    endpoints: HashMap<endpoint::EndpointKey, Arc<Endpoint>>,
 }
 
 /// A service that can be called.
@@ -71,7 +76,7 @@ pub struct ServicePort {
     /// Whether where a request goes, or what it asks for there, depends on the model it names.
     pub reads_model: bool,
     /// In order; the first that matches takes the request. Parallel to `targets`.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// Where each rule's backends lead.
     pub targets: Vec<Vec<Target>>,
     /// The service's own endpoints, for what no rule takes.
@@ -109,10 +114,7 @@ impl Table {
     /// The service that an authority names, and the port of it: the one of that number, or of the scheme's default, or
     /// its only one.
     pub fn find(&self, host: &str, port: Option<u16>) -> Option<&Arc<ServicePort>> {
-        let service = match self.hosts.get(host) {
-            Some(service) => service,
-            None => self.hosts.get(host.to_ascii_lowercase().trim_end_matches('.'))?,
-        };
+        let service = self.services.get(self.hosts.position(host)?)?;
         match (port, service.ports.as_slice()) {
             (Some(port), ports) => ports.iter().find(|there| there.port == port),
             (None, [only]) => Some(only),
