@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -111,7 +111,14 @@ impl Dialer {
     }
 
     fn client_config(&self, credentials: Option<&Credentials>) -> Result<ClientConfig, DialError> {
-        let mut roots = tls::root_store(self.roots()?)?;
+        let mut roots = match (self.roots(), credentials) {
+            (Ok(roots), _) => tls::root_store(roots)?,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => {
+                tracing::warn!("{error}: trusting the roots that came with the certificate");
+                RootCertStore::empty()
+            }
+        };
         // After a rotation of the root, the bundle that came with the credentials is newer than the file.
         roots.roots.extend(
             credentials
