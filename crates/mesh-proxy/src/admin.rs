@@ -121,7 +121,7 @@ impl Admin {
     }
 
     /// Why no requests should be sent here; none: they should.
-    fn not_ready(&self) -> Option<&'static str> {
+    pub fn not_ready(&self) -> Option<&'static str> {
         let latest = self.latest.borrow();
         let Some(snapshot) = latest.as_deref() else {
             return Some("no configuration yet");
@@ -182,7 +182,10 @@ impl Admin {
 /// Whether something the configuration asks for can't be done without a certificate.
 fn needs_credentials(snapshot: &Snapshot) -> bool {
     let inbound = snapshot.mesh.mtls == MtlsMode::Strict && !snapshot.workload.ports.is_empty();
-    let mut endpoints = snapshot.services.values().flat_map(|service| &service.endpoints);
+    let mut endpoints = snapshot
+        .services
+        .values()
+        .flat_map(|service| service.endpoints.iter());
     inbound || endpoints.any(|endpoint| endpoint.identity.is_some())
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mesh_api::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::admin::{self, Admin};
-use crate::apply::Applier;
+use crate::apply::{Applier, Listening};
 use crate::config::Config;
 use crate::control::Subscription;
 use crate::control::dial::Dialer;
@@ -22,6 +23,7 @@ use crate::observe::{Observe, report, spans};
 use crate::persist;
 use crate::shared::Shared;
 use crate::state::StateDir;
+use crate::takeover::{self, Predecessor, TakeoverSocket};
 use crate::worker::Workers;
 
 /// A proxy that runs.
@@ -45,12 +47,10 @@ impl Proxy {
     /// When the state directory or the admin address can't be used, or saved secrets are open to others.
     pub async fn start(config: &Config, log: Box<dyn io::Write + Send>) -> Result<Self> {
         let state = StateDir::open(&config.state)?;
-        let listener = TcpListener::bind(config.admin)
-            .await
-            .with_context(|| format!("--admin: can't listen on {}", config.admin))?;
+        let mut predecessor = find_predecessor(&state).await;
+        let listener = admin_listener(config.admin, predecessor.as_mut())?;
         let admin = listener.local_addr().context("--admin: learn the address")?;
         let dialer = Arc::new(Dialer::new(config.control.clone(), config.trust_bundle.clone()));
-        dialer.roots()?;
 
         let (observe, finished) = Observe::new(config.workload.clone(), log);
         let shared = Arc::new(Shared {
@@ -70,6 +70,11 @@ impl Proxy {
             observe: Arc::clone(&observe),
         };
         keeper.load()?;
+        if shared.credentials.load().is_none() {
+            // A certificate at hand brings its own roots.
+            dialer.roots()?;
+        }
+        let inherited = predecessor.as_mut().map(|it| std::mem::take(&mut it.listeners));
         let workers =
             Workers::start(&shared, &observe, config.worker_count()).context("--workers: start threads")?;
         let mut subscription = Subscription {
@@ -77,7 +82,7 @@ impl Proxy {
             credentials: Arc::clone(&shared.credentials),
             renewed: generation.clone(),
             observe: Arc::clone(&observe),
-            applier: Applier::new(Arc::clone(&shared), workers),
+            applier: Applier::new(Arc::clone(&shared), workers, inherited.unwrap_or_default()),
             latest,
         };
         take_saved(&state, &mut subscription);
@@ -91,19 +96,33 @@ impl Proxy {
             Arc::clone(&observe),
             dialer,
             Arc::clone(&shared.credentials),
-            generation,
+            generation.clone(),
         ));
-        tasks.spawn(admin::serve(
-            listener,
-            Arc::new(Admin {
-                observe: Arc::clone(&observe),
-                credentials: Arc::clone(&shared.credentials),
-                latest: watched.clone(),
-                drain: shared.drain.clone(),
-                limits: config.limits.clone(),
-            }),
-        ));
+        let admin_state = Arc::new(Admin {
+            observe: Arc::clone(&observe),
+            credentials: Arc::clone(&shared.credentials),
+            latest: watched.clone(),
+            drain: shared.drain.clone(),
+            limits: config.limits.clone(),
+        });
+        let running = takeover::Running {
+            listening: subscription.applier.listening().clone(),
+            admin: Arc::new((config.admin, listener.try_clone().context("--admin")?)),
+            latest: watched.clone(),
+            state: state.clone(),
+        };
+        let listener = TcpListener::from_std(listener).context("--admin: use the socket")?;
+        let answering = tasks.spawn(admin::serve(listener, Arc::clone(&admin_state)));
+        if let Some(predecessor) = predecessor {
+            tasks.spawn(release(predecessor, admin_state, watched.clone(), generation));
+        }
+        let socket = TakeoverSocket::bind(&state).context("--state: listen for the next proxy")?;
         let saving = tokio::spawn(persist::keep(state, watched));
+        tasks.spawn(give_way(
+            takeover::hand_over(socket, running),
+            shared.drain.clone(),
+            [answering, saving.abort_handle()],
+        ));
         tracing::info!(workload = %config.workload, %admin, proxy = observe.proxy_id, "started");
         Ok(Self {
             subscription,
@@ -130,15 +149,17 @@ impl Proxy {
     /// over. Then saves, writes what is left of the access log, and ends the workers.
     pub async fn run(mut self) {
         let drain = self.shared.drain.clone();
+        let listening = self.subscription.applier.listening().clone();
         tokio::select! {
-            () = drained(&drain, self.drain_limit) => {}
+            () = drained(&drain, self.drain_limit, &listening) => {}
             () = self.subscription.run() => {}
         }
         self.tasks.abort_all();
         let Subscription { applier, latest, .. } = self.subscription;
         drop(latest);
         let saved = self.saving.await;
-        if saved.is_err() {
+        // A proxy that took over saves in place of this one.
+        if saved.is_err_and(|error| error.is_panic()) {
             tracing::warn!("the configuration could not be saved");
         }
         let observe = self.observe;
@@ -154,9 +175,73 @@ impl Proxy {
     }
 }
 
+/// The proxy that runs with the same state, if there is one.
+async fn find_predecessor(state: &StateDir) -> Option<Predecessor> {
+    let state = state.clone();
+    let found = tokio::task::spawn_blocking(move || Predecessor::find(&state));
+    match found.await.map_err(io::Error::other).flatten() {
+        Ok(Some(predecessor)) => {
+            let listeners = predecessor.listeners.len();
+            tracing::info!(
+                listeners,
+                "takeover: taking over from the proxy of this state folder"
+            );
+            Some(predecessor)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!("takeover: the proxy of this state folder does not hand over: {error}");
+            None
+        }
+    }
+}
+
+/// Where admin requests come in: where the proxy before listens, or a new socket.
+fn admin_listener(at: SocketAddr, predecessor: Option<&mut Predecessor>) -> Result<std::net::TcpListener> {
+    let listener = match predecessor.and_then(|predecessor| predecessor.take_admin(at)) {
+        Some(listener) => listener,
+        None => std::net::TcpListener::bind(at).with_context(|| format!("--admin: can't listen on {at}"))?,
+    };
+    listener.set_nonblocking(true).context("--admin")?;
+    Ok(listener)
+}
+
+/// Lets the proxy before go as soon as this one serves.
+async fn release(
+    predecessor: Predecessor,
+    admin: Arc<Admin>,
+    mut latest: watch::Receiver<Option<Arc<Snapshot>>>,
+    mut renewed: watch::Receiver<u64>,
+) {
+    while admin.not_ready().is_some() {
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return },
+            changed = renewed.changed() => if changed.is_err() { return },
+        }
+    }
+    match predecessor.release() {
+        Ok(()) => tracing::info!("takeover: done"),
+        Err(error) => tracing::info!("takeover: the proxy before is gone already: {error}"),
+    }
+}
+
+/// Ends this proxy when another one has taken over: its state folder and its admin address are the other's now.
+async fn give_way(taken_over: impl Future<Output = ()>, drain: Drain, theirs: [AbortHandle; 2]) {
+    tokio::select! {
+        () = taken_over => {
+            tracing::info!("takeover: another proxy has taken over");
+            theirs.iter().for_each(AbortHandle::abort);
+            drain.start();
+        }
+        // Whoever starts now begins by itself.
+        () = drain.started() => {}
+    }
+}
+
 /// Until the proxy is told to end and has nothing open, or the limit is over.
-async fn drained(drain: &Drain, limit: Option<Duration>) {
+async fn drained(drain: &Drain, limit: Option<Duration>, listening: &Listening) {
     drain.started().await;
+    listening.close();
     tracing::info!(open = drain.open_count(), "draining");
     match limit {
         None => drain.done().await,

@@ -11,8 +11,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::listen::Listener;
 use crate::observe::Direction;
 use crate::shared::Shared;
-use crate::table;
+use crate::table::{self, Retired};
 use crate::worker::{Command, Workers};
+
+mod listening;
+
+pub use listening::Listening;
 
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 4096;
@@ -32,16 +36,26 @@ pub struct Refusal {
 pub struct Applier {
     shared: Arc<Shared>,
     workers: Workers,
-    listening: HashMap<SocketAddr, Direction>,
+    listening: Listening,
+    /// Sockets of the proxy that this one takes over from.
+    inherited: HashMap<SocketAddr, Vec<TcpListener>>,
+    retired: Retired,
 }
 
 impl Applier {
-    /// Of a proxy that listens nowhere yet.
-    pub fn new(shared: Arc<Shared>, workers: Workers) -> Self {
+    /// Of a proxy that listens nowhere yet, with the sockets of the one before it. Within a runtime, whose thread
+    /// clears away what has gone out of use.
+    pub fn new(
+        shared: Arc<Shared>,
+        workers: Workers,
+        inherited: HashMap<SocketAddr, Vec<TcpListener>>,
+    ) -> Self {
         Self {
             shared,
             workers,
-            listening: HashMap::new(),
+            listening: Listening::default(),
+            inherited,
+            retired: Retired::start(),
         }
     }
 
@@ -54,10 +68,10 @@ impl Applier {
         let mut bound = Vec::new();
         let mut refusals = Vec::new();
         for (address, (direction, field)) in &wanted {
-            if self.listening.get(address) == Some(direction) {
+            if self.listening.direction(*address) == Some(*direction) {
                 continue;
             }
-            match bind(*address, self.workers.count()) {
+            match self.sockets(*address) {
                 Ok(sockets) => bound.push((*address, *direction, sockets)),
                 Err(error) => refusals.push(Refusal {
                     object: format!("Workload {}", snapshot.workload.name),
@@ -71,33 +85,61 @@ impl Applier {
         }
         let before = self.shared.table.load();
         let table = table::build(snapshot, before.as_deref());
-        self.shared.table.store(Some(Arc::new(table)));
-        let gone: Vec<_> = self
-            .listening
-            .keys()
-            .filter(|address| !wanted.contains_key(*address))
-            .copied()
-            .collect();
-        for address in gone {
-            self.listening.remove(&address);
-            self.workers.tell(|_| Some(Command::Close(address)));
+        drop(before);
+        self.retired.take(self.shared.table.swap(Some(Arc::new(table))));
+        for address in self.listening.addresses() {
+            if !wanted.contains_key(&address) {
+                self.listening.remove(address);
+                self.workers.tell(|_| vec![Command::Close(address)]);
+            }
         }
         for (address, direction, sockets) in bound {
-            if self.listening.insert(address, direction).is_some() {
-                self.workers.tell(|_| Some(Command::Close(address)));
+            if self.listening.direction(address).is_some() {
+                self.workers.tell(|_| vec![Command::Close(address)]);
             }
-            let mut sockets = sockets.into_iter();
-            self.workers.tell(|_| {
-                sockets.next().map(|socket| {
-                    Command::Listen(Listener {
-                        address,
-                        direction,
-                        socket,
-                    })
-                })
-            });
+            self.listen(address, direction, sockets);
         }
+        // What the proxy before listened on besides.
+        self.inherited.clear();
         Ok(())
+    }
+
+    /// Where the proxy listens.
+    pub fn listening(&self) -> &Listening {
+        &self.listening
+    }
+
+    /// Sockets for an address, at least one for each worker: those of the proxy before, where it listened there too.
+    fn sockets(&mut self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        let count = self.workers.count();
+        match self.inherited.remove(&address) {
+            None => bind(address, count),
+            Some(mut sockets) => {
+                while sockets.len() < count {
+                    sockets.push(socket(address, true)?);
+                }
+                Ok(sockets)
+            }
+        }
+    }
+
+    /// Gives each worker its sockets.
+    fn listen(&self, address: SocketAddr, direction: Direction, sockets: Vec<TcpListener>) {
+        if let Err(error) = self.listening.add(address, direction, &sockets) {
+            // It serves all the same; only a successor would not get this one.
+            tracing::warn!(%address, "a listener can't be handed to another proxy: {error}");
+        }
+        let count = self.workers.count();
+        let mut parts: Vec<Vec<Command>> = (0..count).map(|_| Vec::new()).collect();
+        for (at, socket) in sockets.into_iter().enumerate() {
+            let listener = Listener {
+                address,
+                direction,
+                socket,
+            };
+            parts[at % count].push(Command::Listen(listener));
+        }
+        self.workers.tell(|worker| std::mem::take(&mut parts[worker]));
     }
 
     /// Ends the workers, and with them every connection that is left.

@@ -34,7 +34,8 @@ pub struct Config {
     #[arg(long, value_name = "FILE", env = "MESH_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Folder for the last configuration and the certificate; made if missing, closed to others
+    /// Folder for the last configuration and the certificate; made if missing, closed to others. A proxy that is
+    /// started with the folder of one that runs takes over from it: it gets its listeners, and the other drains and ends
     #[arg(long, value_name = "DIR", env = "MESH_STATE")]
     pub state: PathBuf,
 
@@ -55,7 +56,8 @@ pub struct Config {
     #[arg(long, value_name = "SPIFFE-ID")]
     pub identity: Option<Identity>,
 
-    /// How long requests in flight have to end when the proxy is told to; default: as long as they need
+    /// How long requests in flight have to end when the proxy is told to, or when another one has taken over;
+    /// default: as long as they need
     #[arg(long, value_name = "DURATION")]
     pub drain_limit: Option<Duration>,
 

@@ -1,7 +1,7 @@
 //! The end of a proxy: no new connections, no new requests on old ones, and time for what is in flight.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, watch};
 
@@ -11,6 +11,8 @@ pub struct Drain(Arc<Inner>);
 
 struct Inner {
     started: watch::Sender<bool>,
+    /// What `started` says, for requests to read.
+    begun: AtomicBool,
     open: AtomicUsize,
     closed: Notify,
 }
@@ -19,6 +21,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self(Arc::new(Inner {
             started: watch::Sender::new(false),
+            begun: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             closed: Notify::new(),
         }))
@@ -39,12 +42,13 @@ impl Drop for Open {
 impl Drain {
     /// Begins the end. Saying it twice changes nothing.
     pub fn start(&self) {
+        self.0.begun.store(true, Ordering::Release);
         self.0.started.send_replace(true);
     }
 
     /// Whether the end has begun.
     pub fn is_started(&self) -> bool {
-        *self.0.started.borrow()
+        self.0.begun.load(Ordering::Acquire)
     }
 
     /// Waits until the end begins.

@@ -36,6 +36,7 @@ pub mod received;
 pub mod shared;
 pub mod state;
 pub mod table;
+pub mod takeover;
 pub mod tcp;
 #[cfg(test)]
 mod testing;

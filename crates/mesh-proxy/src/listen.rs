@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -36,6 +37,9 @@ use crate::{inbound, limits, outbound, tcp, tls};
 
 /// How much of a connection is read ahead and of an answer is written ahead in HTTP/1.1, in bytes.
 const BUFFER: usize = 256 << 10;
+/// How long an idle HTTP/1.1 connection stays open while the proxy ends. A client that uses it within that time learns
+/// from the answer that it is the last one; had the connection been closed at once, the request on its way would be lost.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -250,13 +254,19 @@ pub async fn serve_http<I>(
         seat: Arc::clone(&seat),
     };
     let streams = Streams::new(Rc::clone(&worker), direction);
+    let ending = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, entry, busy) = (Rc::clone(&worker), entry.clone(), seat.open());
+        let ending = Arc::clone(&ending);
         async move {
-            let response: Response<ResponseBody> = match direction {
+            let mut response: Response<ResponseBody> = match direction {
                 Direction::Outbound => outbound::handle(worker, entry, request, &busy).await,
                 Direction::Inbound => inbound::handle(&worker, &entry, request, &busy).await,
             };
+            if !http2 && ending.drain.is_started() {
+                let last = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, last);
+            }
             Ok::<_, Infallible>(response.map(|body| Served::new(body, busy)))
         }
     });
@@ -272,7 +282,7 @@ pub async fn serve_http<I>(
             .serve_connection(TokioIo::new(io.clone()), service);
         let turns = Turn::new(connection, io);
         watched
-            .until_end(turns, &shared.drain, |turns| {
+            .until_end(turns, &shared.drain, Duration::ZERO, |turns| {
                 turns.connection().graceful_shutdown();
             })
             .await;
@@ -281,7 +291,9 @@ pub async fn serve_http<I>(
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-        watched.until_end(connection, &shared.drain, shut_down).await;
+        watched
+            .until_end(connection, &shared.drain, LAST_REQUEST, shut_down)
+            .await;
         // What it was upgraded to goes on with its own limits.
         watched.seat.retire();
     }
@@ -310,16 +322,21 @@ struct Watched {
 
 impl Watched {
     /// Runs a connection. What it ends with is the client's leaving, or its breaking of the protocol, which hyper has
-    /// answered.
-    async fn until_end<C>(&self, connection: C, drain: &Drain, shut_down: impl FnOnce(std::pin::Pin<&mut C>))
-    where
+    /// answered. So long after the proxy began to end, it is shut down: what is open is finished.
+    async fn until_end<C>(
+        &self,
+        connection: C,
+        drain: &Drain,
+        after: Duration,
+        shut_down: impl FnOnce(std::pin::Pin<&mut C>),
+    ) where
         C: Future<Output = Result<(), hyper::Error>>,
     {
         let mut connection = pin!(connection);
         let told = tokio::select! {
             biased;
             ended = connection.as_mut() => return self.ended(ended.err()),
-            () = drain.started() => Told::Finish,
+            () = async { drain.started().await; tokio::time::sleep(after).await } => Told::Finish,
             told = self.seat.told() => told,
         };
         if told == Told::Close {

@@ -1,6 +1,8 @@
 //! A worker: one thread, one runtime, its own connections. Workers share nothing but what [`Shared`] holds.
 
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -96,7 +98,7 @@ pub enum Command {
     /// Take connections from this listener.
     Listen(Listener),
     /// Take no more from the one at this address.
-    Close(std::net::SocketAddr),
+    Close(SocketAddr),
 }
 
 /// The workers of a proxy.
@@ -141,9 +143,9 @@ impl Workers {
     }
 
     /// Tells each worker its part.
-    pub fn tell(&self, mut command: impl FnMut(usize) -> Option<Command>) {
+    pub fn tell(&self, mut part: impl FnMut(usize) -> Vec<Command>) {
         for (number, commands) in self.commands.iter().enumerate() {
-            if let Some(command) = command(number) {
+            for command in part(number) {
                 // A worker ends only when this is dropped.
                 let _ = commands.send(command);
             }
@@ -170,7 +172,7 @@ fn runtime() -> std::io::Result<LocalRuntime> {
 async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut accepting = std::collections::HashMap::new();
+    let mut accepting: HashMap<SocketAddr, Vec<tokio::task::JoinHandle<()>>> = HashMap::new();
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
@@ -178,12 +180,11 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Listen(listener)) => {
                     let address = listener.address;
                     let task = tokio::task::spawn_local(listen::accept(Rc::clone(&worker), listener));
-                    accepting.insert(address, task);
+                    accepting.entry(address).or_default().push(task);
                 }
                 Some(Command::Close(address)) => {
-                    if let Some(task) = accepting.remove(&address) {
-                        task.abort();
-                    }
+                    let tasks = accepting.remove(&address);
+                    tasks.iter().flatten().for_each(tokio::task::JoinHandle::abort);
                 }
             },
             _ = sweep.tick() => worker.sweep(),

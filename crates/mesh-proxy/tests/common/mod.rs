@@ -124,7 +124,7 @@ impl Proxy {
         let shared = Arc::new(Shared::default());
         let (observe, _) = Observe::new("ml/client".parse().unwrap(), Box::new(std::io::sink()));
         let workers = Workers::start(&shared, &observe, 2).unwrap();
-        let applier = Applier::new(Arc::clone(&shared), workers);
+        let applier = Applier::new(Arc::clone(&shared), workers, std::collections::HashMap::new());
         let mut proxy = Self {
             applier,
             shared,
