@@ -13,5 +13,6 @@ pub mod mesh;
 pub mod metrics;
 pub mod net;
 pub mod process;
+pub mod returning;
 pub mod server;
 pub mod wait;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::client::{Http1, Http2, full, request};
 
 /// How long a client waits between two requests, so that the load leaves the machine some time for what it is about.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// How many events an SSE stream asks for: more than any scenario lasts.
 const EVENTS: u32 = 1_000_000;
 /// How far apart they are, in milliseconds.
@@ -35,6 +35,27 @@ pub struct Unary {
     pub path: String,
     /// The body.
     pub body: String,
+    /// So many server-sent events, so many milliseconds apart, are the answer; none: a short answer.
+    pub stream: Option<(u32, u32)>,
+}
+
+/// A client's part in a load: when it ends, and where it counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+}
+
+impl Turn {
+    /// Whether the client is to send another request.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Acquire)
+    }
+
+    /// Counts an answer.
+    pub(crate) fn done(&self) {
+        self.done.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Load {
@@ -126,6 +147,18 @@ impl Load {
                 Ok(())
             });
         }
+    }
+
+    /// A client of another kind.
+    pub(crate) fn spawn<F>(&mut self, client: impl FnOnce(Turn) -> F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let turn = Turn {
+            stop: Arc::clone(&self.stop),
+            done: Arc::clone(&self.done),
+        };
+        self.clients.spawn(client(turn));
     }
 
     /// How many requests, messages and events have come back so far.

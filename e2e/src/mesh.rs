@@ -40,6 +40,7 @@ pub struct Mesh {
     control_port: u16,
     leaf_lifetime: String,
     workers: usize,
+    drain_limit: &'static str,
     admin: Admin,
     folder: TempDir,
 }
@@ -49,6 +50,8 @@ pub struct Mesh {
 pub struct Proxy {
     workload: String,
     process: Process,
+    /// Processes that have handed over to a later one.
+    before: Vec<Process>,
     admin: SocketAddr,
     arguments: Vec<String>,
 }
@@ -60,6 +63,8 @@ pub struct Options {
     pub leaf_lifetime: &'static str,
     /// How many workers each sidecar has.
     pub workers: usize,
+    /// How long a sidecar that ends has for what is in flight, as `mesh-proxy --drain-limit` takes it.
+    pub drain_limit: &'static str,
 }
 
 impl Default for Options {
@@ -67,6 +72,7 @@ impl Default for Options {
         Self {
             leaf_lifetime: "24h",
             workers: 1,
+            drain_limit: "10m",
         }
     }
 }
@@ -109,6 +115,7 @@ impl Mesh {
             control_port: free_port()?,
             leaf_lifetime: options.leaf_lifetime.to_owned(),
             workers: options.workers,
+            drain_limit: options.drain_limit,
             admin: admin(socket),
             folder,
         };
@@ -306,6 +313,7 @@ impl Mesh {
             ("--state", path(folder.join(format!("proxy-{workload}")))),
             ("--admin", admin.to_string()),
             ("--workers", self.workers.to_string()),
+            ("--drain-limit", self.drain_limit.to_owned()),
         ]
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
@@ -314,6 +322,7 @@ impl Mesh {
         let proxy = Proxy {
             workload: workload.to_owned(),
             process,
+            before: Vec::new(),
             admin,
             arguments,
         };
@@ -393,12 +402,59 @@ impl Proxy {
     /// When it does not get ready again.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
+        self.process = self.start_again()?;
+        self.ready().await
+    }
+
+    /// Starts it once more beside itself, and waits until the new process has taken over. The old one drains, and ends by
+    /// itself.
+    ///
+    /// # Errors
+    /// When the new one does not get ready, or does not take over.
+    pub async fn upgrade(&mut self) -> Result<()> {
+        let old = self.id().await?;
+        let next = self.start_again()?;
+        self.before.push(std::mem::replace(&mut self.process, next));
+        wait::until(&format!("the next sidecar of {}", self.workload), async || {
+            self.process.check()?;
+            let new = self.id().await;
+            Ok(new.ok().filter(|new| *new != old).map(|_| ()))
+        })
+        .await?;
+        self.ready().await
+    }
+
+    /// Waits until every process that has handed over has ended, and ended well.
+    ///
+    /// # Errors
+    /// When one has not, or its limit was over before its streams were.
+    pub async fn predecessors_ended(&mut self) -> Result<()> {
+        for mut process in self.before.drain(..) {
+            let status = process.ended().await?;
+            ensure!(status.success(), "a sidecar of {} ended with {status}", self.workload);
+        }
+        let log = self.process.log();
+        ensure!(
+            !log.contains("--drain-limit is over"),
+            "a sidecar of {} did not drain in time",
+            self.workload
+        );
+        Ok(())
+    }
+
+    fn start_again(&self) -> Result<Process> {
         let folder = Path::new(&self.arguments[9])
             .parent()
             .context("its folder")?
             .to_owned();
-        self.process = Process::start(&self.workload, "mesh-proxy", &self.arguments, &folder)?;
-        self.ready().await
+        Process::start(&self.workload, "mesh-proxy", &self.arguments, &folder)
+    }
+
+    /// Tells one start of it from another.
+    async fn id(&self) -> Result<String> {
+        let table: Value = serde_json::from_slice(&self.page("/table").await?.body)?;
+        let id = table["proxyId"].as_str().context("it has no proxyId")?;
+        Ok(id.to_owned())
     }
 
     /// A page of its admin endpoint.

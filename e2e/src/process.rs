@@ -21,10 +21,11 @@ const LAST_WORDS: usize = 40;
 /// When it is not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("find the test's own program")?;
-    // target/PROFILE/deps/TEST
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
     let folder = test
         .ancestors()
-        .nth(2)
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
         .context("the test stands in no target folder")?;
     let path = folder.join(name);
     if !path.is_file() {
