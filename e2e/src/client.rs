@@ -123,6 +123,25 @@ pub fn long(first: Bytes, piece: Bytes, count: usize, last: Bytes) -> Body {
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
+/// What a request fails with that no answer has begun to.
+const NO_ANSWER: &str = "no answer";
+const CLOSED: &str = "the connection was closed";
+
+/// Whether the other side can't have seen the request: nothing of it has left this process, or it came after a GOAWAY
+/// that says so (RFC 9113, §6.8). Every client of HTTP sends such a request again.
+pub fn unseen(error: &anyhow::Error) -> bool {
+    let unsent = |error: &hyper::Error| error.is_canceled() || error.is_closed();
+    let turned_away = |error: &h2::Error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    };
+    let begun = ![NO_ANSWER, CLOSED].contains(&error.to_string().as_str());
+    let mut causes = error.chain();
+    !begun
+        && causes.any(|cause| {
+            cause.downcast_ref().is_some_and(unsent) || cause.downcast_ref().is_some_and(turned_away)
+        })
+}
+
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub struct Http1(http1::SendRequest<Body>);
@@ -150,8 +169,8 @@ impl Http1 {
                 .headers_mut()
                 .insert(HOST, http::HeaderValue::from_static("model.test"));
         }
-        self.0.ready().await.context("the connection was closed")?;
-        self.0.send_request(request).await.context("no answer")
+        self.0.ready().await.context(CLOSED)?;
+        self.0.send_request(request).await.context(NO_ANSWER)
     }
 
     /// Sends a request, and returns the whole answer.
@@ -198,8 +217,8 @@ impl Http2 {
                 .path_and_query(path)
                 .build()?;
         }
-        sender.ready().await.context("the connection was closed")?;
-        sender.send_request(request).await.context("no answer")
+        sender.ready().await.context(CLOSED)?;
+        sender.send_request(request).await.context(NO_ANSWER)
     }
 
     /// Sends a request, and returns the whole answer.

@@ -6,6 +6,7 @@
 
 pub mod canary;
 pub mod client;
+pub mod crowd;
 pub mod documents;
 pub mod draw;
 pub mod load;

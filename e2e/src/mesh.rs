@@ -431,7 +431,11 @@ impl Proxy {
     pub async fn predecessors_ended(&mut self) -> Result<()> {
         for mut process in self.before.drain(..) {
             let status = process.ended().await?;
-            ensure!(status.success(), "a sidecar of {} ended with {status}", self.workload);
+            ensure!(
+                status.success(),
+                "a sidecar of {} ended with {status}",
+                self.workload
+            );
         }
         let log = self.process.log();
         ensure!(

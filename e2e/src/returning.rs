@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use http_body_util::BodyExt as _;
 
-use crate::client::{Answer, Http1, Http2, full, request};
+use crate::client::{Answer, Http1, Http2, full, request, unseen};
 use crate::load::{Load, PAUSE, Unary};
 
 /// How far apart the events and messages of a stream are, in milliseconds.
@@ -114,7 +113,8 @@ impl Load {
                     let answer = http1(&mut kept, address, &unary).await?.success()?;
                     let text = answer.text();
                     ensure!(
-                        text.ends_with("data: [DONE]\n\n") && text.matches("event").count() == events as usize,
+                        text.ends_with("data: [DONE]\n\n")
+                            && text.matches("event").count() == events as usize,
                         "an event stream broke off: {text}"
                     );
                     turn.done();
@@ -145,7 +145,7 @@ async fn http1(kept: &mut Option<Http1>, address: SocketAddr, unary: &Unary) -> 
                 *kept = Some(client);
                 return Ok(answer);
             }
-            Err(error) if unsent(&error) => {}
+            Err(error) if unseen(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -168,15 +168,9 @@ async fn http2<T, F: Future<Output = Result<T>>>(
                 *kept = Some(client);
                 return Ok(result);
             }
-            Err(error) if unsent(&error) => {}
+            Err(error) if unseen(&error) => {}
             Err(error) => return Err(error),
         }
     }
     anyhow::bail!("no connection stays open until a call is sent")
-}
-
-/// Whether nothing of the request has left this process.
-fn unsent(error: &anyhow::Error) -> bool {
-    let errors = error.chain().filter_map(|cause| cause.downcast_ref::<hyper::Error>());
-    errors.into_iter().any(|error| error.is_canceled() || error.is_closed())
 }

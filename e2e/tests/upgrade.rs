@@ -27,7 +27,10 @@ async fn a_proxy_is_replaced_and_nobody_notices() -> Result<()> {
         body: body.into(),
         stream: None,
     };
-    let (infer, generate) = (unary(INFER, TENSOR), unary("/v2/models/fraud/generate_stream", "{}"));
+    let (infer, generate) = (
+        unary(INFER, TENSOR),
+        unary("/v2/models/fraud/generate_stream", "{}"),
+    );
     let mut load = Load::default();
     load.returning_http1(address, 4, &infer);
     load.new_connections(address, 4, &infer);

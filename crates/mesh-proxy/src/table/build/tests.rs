@@ -146,10 +146,10 @@ fn whatever_led_to_a_table_it_means_the_same() {
             1 => edit(&mut state, "ml/b", &|it| it.endpoints = endpoints(2003..2020)),
             2 => edit(&mut state, "ml/fraud", &|it| it.route = None),
             3 => edit(&mut state, "ml/other", &|it| {
-                it.hosts = vec!["a.example".to_owned()]
+                it.hosts = vec!["a.example".to_owned()];
             }),
             _ => edit(&mut state, "ml/b", &|it| {
-                it.ports[0].name = "grpc".parse().unwrap()
+                it.ports[0].name = "grpc".parse().unwrap();
             }),
         }
         states.push(state);
