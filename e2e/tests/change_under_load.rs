@@ -117,10 +117,12 @@ async fn start_load(mesh: &Canary) -> Result<Load> {
     let infer = Unary {
         path: INFER.into(),
         body: TENSOR.into(),
+        stream: None,
     };
     let generate = Unary {
         path: "/v2/models/fraud/generate_stream".into(),
         body: "{}".into(),
+        stream: None,
     };
     let mut load = Load::default();
     for caller in [mesh.caller(0)?, mesh.caller(1)?] {
