@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -257,13 +257,15 @@ pub async fn serve_http<I>(
     let ending = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, entry, busy) = (Rc::clone(&worker), entry.clone(), seat.open());
-        let ending = Arc::clone(&ending);
+        let (ending, tunnels) = (Arc::clone(&ending), request.method() == Method::CONNECT);
         async move {
             let mut response: Response<ResponseBody> = match direction {
                 Direction::Outbound => outbound::handle(worker, entry, request, &busy).await,
                 Direction::Inbound => inbound::handle(&worker, &entry, request, &busy).await,
             };
-            if !http2 && ending.drain.is_started() {
+            // What becomes another protocol has no next request.
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS || tunnels;
+            if !http2 && !switches && ending.drain.is_started() {
                 let last = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, last);
             }
