@@ -3,12 +3,14 @@
 mod request;
 mod response;
 mod served;
+mod upload;
 
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
 pub use served::Served;
+pub use upload::Upload;
 
 /// What a body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

@@ -15,6 +15,8 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::body::Upload;
+
 /// How many bytes are gathered at most: a TLS record's worth (RFC 8446, §5.1).
 const FULL: usize = 16 << 10;
 /// Writes from this size on are not copied: they fill records and system calls by themselves.
@@ -222,7 +224,7 @@ where
     fn execute(&self, future: F) {
         match self.0.borrow_mut().take() {
             Some(io) => tokio::task::spawn_local(Turn::new(future, io)),
-            None => tokio::task::spawn_local(future),
+            None => tokio::task::spawn_local(Upload::new(future)),
         };
     }
 }

@@ -149,7 +149,7 @@ async fn attempt(
     let (lease, response) = loop {
         let leasing = worker.pools.lease(worker, plan.set, endpoint, http2);
         let mut lease = in_time(leasing, limits, &outgoing.source).await??;
-        let body = RequestBody::attempt(&outgoing.source);
+        let body = RequestBody::attempt(&outgoing.source, http2);
         let request = request(&mut outgoing.head, body, again, outgoing.deadline);
         let mut error = match in_time(lease.send(request), limits, &outgoing.source).await? {
             Ok(response) => break (lease, response),

@@ -116,8 +116,8 @@ async fn a_stream_of_http2_that_is_cancelled() {
     for port in [proxy.fraud_port, proxy.inbound_port] {
         // Another stream on a connection that the proxy shares; it goes on.
         let (mut others, _connection) = connect(port).await;
-        let (response, _stream) = others.send_request(request("/begin", false), true).unwrap();
-        let _other = first_piece(response).await;
+        let (response, stream) = others.send_request(request("/begin", false), true).unwrap();
+        let other = (stream, first_piece(response).await);
         generations += 1;
         server.begun(generations).await;
         for grpc in [false, true] {
@@ -129,6 +129,7 @@ async fn a_stream_of_http2_that_is_cancelled() {
                 ("/ignore", Some(LARGE)),
                 ("/begin", None),
                 ("/begin", Some(11)),
+                ("/begin", Some(LARGE)),
                 ("/flow", Some(11)),
             ] {
                 for closes in [false, true] {
@@ -160,6 +161,9 @@ async fn a_stream_of_http2_that_is_cancelled() {
                 }
             }
         }
+        drop(other);
+        stopped += 1;
+        server.stopped(stopped, "the other stream, at last").await;
     }
 }
 

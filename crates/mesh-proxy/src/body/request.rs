@@ -17,6 +17,7 @@ use mesh_api::route::ModelRewrite;
 use tokio::time::Instant;
 
 use super::BodyError;
+use super::upload::Waiting;
 use crate::error::{Failure, Reason};
 
 /// How much of a body is remembered for sending it again.
@@ -54,6 +55,8 @@ pub struct Source {
     messages: Vec<ModelRequest>,
     /// The attempt that may read.
     attempt: u32,
+    /// Whether anybody waits for the response, for the task that sends this to an HTTP/2 server.
+    waiting: Option<Rc<Waiting>>,
     /// Why the body was cut off.
     failure: Option<Failure>,
     last_moved: Instant,
@@ -100,6 +103,7 @@ impl Source {
             rewrite: None,
             messages: Vec::new(),
             attempt: 0,
+            waiting: None,
             failure: None,
             last_moved: now,
             waits_since: None,
@@ -408,6 +412,13 @@ impl Source {
         self.sent.is_some()
     }
 
+    /// Nobody waits for the response any more: what still sends the request is let go of.
+    pub fn abandon(&self) {
+        if let Some(waiting) = &self.waiting {
+            waiting.end();
+        }
+    }
+
     /// A response has begun: the request will not be sent again.
     pub fn forget(&mut self) {
         self.sent = None;
@@ -432,17 +443,23 @@ pub struct RequestBody {
     source: Rc<RefCell<Source>>,
     attempt: u32,
     replayed: usize,
+    /// To be told to the task that sends this.
+    waiting: Option<Rc<Waiting>>,
 }
 
 impl RequestBody {
     /// The first attempt, or the next one while the body is [replayable](Source::replayable). Earlier ones read no more.
-    pub fn attempt(source: &Rc<RefCell<Source>>) -> Self {
+    pub fn attempt(source: &Rc<RefCell<Source>>, http2: bool) -> Self {
         let mut inner = source.borrow_mut();
         inner.attempt += 1;
+        if http2 && !inner.ended {
+            inner.waiting.get_or_insert_default();
+        }
         Self {
             source: Rc::clone(source),
             attempt: inner.attempt,
             replayed: 0,
+            waiting: inner.waiting.clone(),
         }
     }
 }
@@ -456,6 +473,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(waiting) = this.waiting.take() {
+            waiting.asked();
+        }
         let mut source = this.source.borrow_mut();
         if source.attempt != this.attempt {
             return Poll::Ready(Some(Err("another attempt has taken over".into())));

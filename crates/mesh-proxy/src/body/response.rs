@@ -197,6 +197,7 @@ impl Upstream {
     fn fail(&mut self, failure: &Failure, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
         self.ended = true;
         self.lease = None;
+        self.source.borrow().abandon();
         self.record.request_bytes(self.source.borrow().received());
         self.record.fail(failure.reason.as_str(), failure.object.clone());
         if failure.reason.blames_endpoint() {
@@ -236,6 +237,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         if !self.ended {
+            self.source.borrow().abandon();
             self.record.request_bytes(self.source.borrow().received());
             self.record.cancelled();
         }
