@@ -1,5 +1,9 @@
 //! The installed servers and clients, and how a client is run: what the tests on real servers share.
 
+#![allow(dead_code, reason = "each test uses the part it needs")]
+
+pub(crate) mod serving;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
