@@ -334,10 +334,11 @@ impl Call {
     pub async fn finish(self) -> Result<()> {
         drop(self.messages);
         let rest = self.body.collect().await?;
-        let status = rest.trailers().and_then(|trailers| trailers.get("grpc-status"));
+        let trailers = rest.trailers();
+        let status = trailers.and_then(|trailers| trailers.get("grpc-status"));
         ensure!(
             status.is_some_and(|status| status == "0"),
-            "the call ended with {status:?}"
+            "the call ended with {trailers:?}"
         );
         Ok(())
     }
