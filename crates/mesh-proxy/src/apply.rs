@@ -64,6 +64,11 @@ impl Applier {
     /// # Errors
     /// When a listener can't be bound; the proxy goes on as before.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<(), Vec<Refusal>> {
+        if self.shared.drain.is_started() {
+            // Nobody listens any more, or a successor does: what is left needs the Table alone.
+            self.serve(snapshot);
+            return Ok(());
+        }
         let wanted = wanted(&snapshot);
         let mut bound = Vec::new();
         let mut refusals = Vec::new();
@@ -83,10 +88,7 @@ impl Applier {
         if !refusals.is_empty() {
             return Err(refusals);
         }
-        let before = self.shared.table.load();
-        let table = table::build(snapshot, before.as_deref());
-        drop(before);
-        self.retired.take(self.shared.table.swap(Some(Arc::new(table))));
+        self.serve(snapshot);
         for address in self.listening.addresses() {
             if !wanted.contains_key(&address) {
                 self.listening.remove(address);
@@ -102,6 +104,14 @@ impl Applier {
         // What the proxy before listened on besides.
         self.inherited.clear();
         Ok(())
+    }
+
+    /// From now on, requests see the Table of this.
+    fn serve(&self, snapshot: Arc<Snapshot>) {
+        let before = self.shared.table.load();
+        let table = table::build(snapshot, before.as_deref());
+        drop(before);
+        self.retired.take(self.shared.table.swap(Some(Arc::new(table))));
     }
 
     /// Where the proxy listens.
