@@ -40,6 +40,8 @@ const BUFFER: usize = 256 << 10;
 /// How long an idle HTTP/1.1 connection stays open while the proxy ends. A client that uses it within that time learns
 /// from the answer that it is the last one; had the connection been closed at once, the request on its way would be lost.
 const LAST_REQUEST: Duration = Duration::from_secs(2);
+/// How often is looked whether such a connection is idle.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -324,7 +326,7 @@ struct Watched {
 
 impl Watched {
     /// Runs a connection. What it ends with is the client's leaving, or its breaking of the protocol, which hyper has
-    /// answered. So long after the proxy began to end, it is shut down: what is open is finished.
+    /// answered. When the proxy ends and no request was open for `after`, it is shut down: what is open is finished.
     async fn until_end<C>(
         &self,
         connection: C,
@@ -338,7 +340,7 @@ impl Watched {
         let told = tokio::select! {
             biased;
             ended = connection.as_mut() => return self.ended(ended.err()),
-            () = async { drain.started().await; tokio::time::sleep(after).await } => Told::Finish,
+            () = self.last_request(drain, after) => Told::Finish,
             told = self.seat.told() => told,
         };
         if told == Told::Close {
@@ -349,6 +351,21 @@ impl Watched {
             biased;
             ended = connection => self.ended(ended.err()),
             () = self.seat.closed() => {}
+        }
+    }
+
+    /// Until the proxy ends, and no request was open for so long since. A response that began before has not said that it
+    /// is the last one: its client may ask again as soon as it is over, and is then told.
+    async fn last_request(&self, drain: &Drain, quiet: Duration) {
+        drain.started().await;
+        let mut idle = Duration::ZERO;
+        while idle < quiet {
+            tokio::time::sleep(LOOK).await;
+            idle = if self.seat.awaits_head() {
+                idle + LOOK
+            } else {
+                Duration::ZERO
+            };
         }
     }
 
