@@ -35,11 +35,14 @@ impl Memory {
 
     /// Asks for as long as the proxy runs.
     pub async fn watch(&self, limit: u64) {
+        let Some(memory) = process::Resident::open() else {
+            return tracing::warn!("memory: there is no /proc/self/statm: --memory-limit is not kept");
+        };
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let resident = process::resident_bytes().unwrap_or_default();
+            let resident = memory.bytes().unwrap_or_default();
             if self.read(resident, limit) {
                 if self.pressed() {
                     tracing::warn!(resident, limit, "memory: shedding load (--memory-limit)");

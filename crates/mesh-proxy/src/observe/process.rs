@@ -1,5 +1,7 @@
 //! What the operating system knows about this process. Source: proc(5).
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
 /// A reading of `/proc/self`; what can't be read is 0.
@@ -26,9 +28,26 @@ impl Process {
 
 /// Resident memory in bytes.
 pub fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    Resident::open()?.bytes()
+}
+
+/// Resident memory, to be read again and again: the file stays open.
+pub struct Resident(File);
+
+impl Resident {
+    /// `None` where there is no `/proc`.
+    pub fn open() -> Option<Self> {
+        File::open("/proc/self/statm").ok().map(Self)
+    }
+
+    /// In bytes.
+    pub fn bytes(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let read = self.0.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..read)?).ok()?;
+        let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
 }
 
 fn cpu() -> Option<Duration> {
