@@ -31,6 +31,21 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    /// Count the instructions that requests cost the sidecars, and compare them with a budget
+    Count {
+        /// The folder that has mesh-control; default: where mesh-bench is
+        #[arg(long, value_name = "DIR")]
+        mesh: Option<PathBuf>,
+        /// The mesh-proxy to count, built with --release
+        #[arg(long, value_name = "PATH", default_value = "target/release/mesh-proxy")]
+        proxy: PathBuf,
+        /// What requests may cost
+        #[arg(long, value_name = "FILE", default_value = "bench/instructions.json")]
+        budget: PathBuf,
+        /// Write what they cost now as the budget
+        #[arg(long)]
+        update: bool,
+    },
     /// Open connections, send one request on each, and hold them until ended
     Hold {
         /// Where to connect to

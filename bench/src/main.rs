@@ -5,6 +5,7 @@
 mod backend;
 mod cli;
 mod contender;
+mod count;
 mod install;
 mod interrupt;
 mod isolate;
@@ -47,6 +48,20 @@ fn main() -> ExitCode {
         Command::Run(args) => run_all(&args),
         Command::Load(args) => send_load(&args),
         Command::Backend { listen } => local::block_on(backend::serve(listen, |at| say(&at))).flatten(),
+        Command::Count {
+            mesh,
+            proxy,
+            budget,
+            update,
+        } => mesh.map_or_else(beside_this, Ok).and_then(|mesh| {
+            let plan = count::Plan {
+                mesh,
+                proxy,
+                budget,
+                updates: update,
+            };
+            count::run(&plan, |line| eprintln!("{line}"))
+        }),
         Command::Hold {
             to,
             connections,

@@ -115,6 +115,11 @@ impl Running {
         tree::of(self.child.id())
     }
 
+    /// Where what it prints goes.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Fails, with the end of its log, if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self

@@ -4,7 +4,7 @@
 mod direct;
 mod envoy;
 mod haproxy;
-mod mesh;
+pub(crate) mod mesh;
 mod nginx;
 
 use std::{
@@ -74,6 +74,7 @@ impl Name {
 }
 
 /// Where contenders come from.
+#[derive(Default)]
 pub(crate) struct Sources {
     /// The folder peers are installed into.
     pub(crate) cache: PathBuf,

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// One request at a time of a connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     sender: Sender,
     request: Request<Full<Bytes>>,
     /// How many bytes the response must have.

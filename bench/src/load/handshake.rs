@@ -19,7 +19,7 @@ use super::CONNECT;
 
 /// Whoever connects with one certificate.
 #[derive(Clone)]
-pub(super) struct Prover(TlsConnector);
+pub(crate) struct Prover(TlsConnector);
 
 impl Prover {
     /// Reads key and chain out of a PEM file. Sessions are resumed only if `resumes`.

@@ -1,11 +1,11 @@
 //! Connections that have carried one request each and then lie idle.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::{Client, Event, Plan, Prover};
-use crate::scenario::{Exchange, Protocol};
+use crate::scenario::Protocol;
 
 /// Which connections to hold.
 pub(crate) struct Hold {
@@ -23,18 +23,7 @@ pub(crate) async fn run(hold: &Hold, announce: impl FnOnce(Event) -> Result<()>)
         .as_deref()
         .map(|file| Prover::new(file, true))
         .transpose()?;
-    let mut plan = Plan {
-        protocol: Protocol::Http1,
-        exchange: Exchange::Infer,
-        to: hold.to,
-        authority: hold.authority.clone(),
-        connections: 1,
-        streams: 1,
-        rate: None,
-        warmup: Duration::ZERO,
-        duration: Duration::ZERO,
-        identity: None,
-    };
+    let mut plan = Plan::single(Protocol::Http1, hold.to, &hold.authority);
     let mut held = Vec::new();
     for _ in 0..hold.connections {
         let mut clients = match &prover {

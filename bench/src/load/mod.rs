@@ -20,7 +20,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::{client::Client, handshake::Prover, pace::Pace, tally::Tally};
+pub(crate) use self::{client::Client, handshake::Prover};
+use self::{pace::Pace, tally::Tally};
 use crate::scenario::{Exchange, Protocol};
 
 /// How long requests that are under way when the window closes may take to come back.
@@ -135,20 +136,72 @@ pub(crate) async fn run(plan: &Plan, mut announce: impl FnMut(Event) -> Result<(
     announce(Event::Done(tally.outcome()))
 }
 
+/// Requests to be sent one after the other.
+pub(crate) struct Requests {
+    pub(crate) protocol: Protocol,
+    pub(crate) exchange: Exchange,
+    pub(crate) to: SocketAddr,
+    pub(crate) authority: String,
+    /// The PEM file with key and chain that handshakes are made with.
+    pub(crate) identity: PathBuf,
+}
+
+/// A connection, or what handshakes are made with.
+pub(crate) enum Repeat {
+    Calls(Box<Client>),
+    Handshakes(Prover, SocketAddr),
+}
+
+/// Gets ready to send them.
+pub(crate) async fn repeat(requests: &Requests) -> Result<Repeat> {
+    if requests.exchange == Exchange::Handshake {
+        return Ok(Repeat::Handshakes(
+            Prover::new(&requests.identity, false)?,
+            requests.to,
+        ));
+    }
+    let plan = Plan {
+        exchange: requests.exchange,
+        ..Plan::single(requests.protocol, requests.to, &requests.authority)
+    };
+    let client = Client::connect(&plan).await?.pop().context("no connection")?;
+    Ok(Repeat::Calls(Box::new(client)))
+}
+
+impl Repeat {
+    /// Sends so many.
+    pub(crate) async fn send(&mut self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            match self {
+                Self::Calls(client) => client.call().await?,
+                Self::Handshakes(prover, to) => prover.shake_hands(*to).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// One inference at a time on one connection.
+    fn single(protocol: Protocol, to: SocketAddr, authority: &str) -> Self {
+        Self {
+            protocol,
+            exchange: Exchange::Infer,
+            to,
+            authority: authority.to_owned(),
+            connections: 1,
+            streams: 1,
+            rate: None,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            identity: None,
+        }
+    }
+}
+
 /// Sends one request and checks its response: whether a proxy pair works at all.
 pub(crate) async fn probe(protocol: Protocol, to: SocketAddr, authority: &str) -> Result<()> {
-    let plan = Plan {
-        protocol,
-        exchange: Exchange::Infer,
-        to,
-        authority: authority.to_owned(),
-        connections: 1,
-        streams: 1,
-        rate: None,
-        warmup: Duration::ZERO,
-        duration: Duration::ZERO,
-        identity: None,
-    };
+    let plan = Plan::single(protocol, to, authority);
     let mut clients = Client::connect(&plan).await?;
     let client = clients.first_mut().context("no connection")?;
     timeout(CONNECT, client.call())

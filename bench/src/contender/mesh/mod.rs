@@ -7,7 +7,7 @@ mod documents;
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -23,16 +23,18 @@ use crate::{
 /// How long the control plane may take until it listens.
 const READY: Duration = Duration::from_secs(10);
 
-pub(super) struct Mesh {
+pub(crate) struct Mesh {
     control: PathBuf,
     proxy: PathBuf,
     version: String,
     workers: usize,
+    /// Whether proxies run under callgrind.
+    is_counted: bool,
 }
 
 impl Mesh {
     /// With so many workers for each proxy; several have all cores, not only the proxies'.
-    pub(super) fn prepare(sources: &Sources, workers: usize) -> Result<Self> {
+    pub(crate) fn prepare(sources: &Sources, workers: usize) -> Result<Self> {
         let program = |name: &str| {
             let path = sources.mesh.join(name);
             let hint = "cargo build --profile dist -p mesh-control -p mesh-proxy, and --mesh DIR if they are elsewhere";
@@ -46,6 +48,7 @@ impl Mesh {
             control,
             proxy,
             workers,
+            is_counted: false,
         })
     }
 
@@ -104,7 +107,7 @@ impl Mesh {
             &token,
             &admin::join_token(&control.state.join("control.sock"), workload)?,
         )?;
-        let start = Start {
+        let mut start = Start {
             name,
             program: &self.proxy,
             place: Place {
@@ -114,31 +117,54 @@ impl Mesh {
             folder: ground.folder,
             libraries: None,
         };
-        start.quiet(&[
+        let out = format!(
+            "--callgrind-out-file={}",
+            ground.folder.join(format!("{name}.callgrind")).display()
+        );
+        let proxy = self.proxy.to_string_lossy();
+        let mut command = Vec::new();
+        if self.is_counted {
+            start.program = Path::new("valgrind");
+            command = vec!["--tool=callgrind", "--instr-atstart=no", &out, &proxy];
+        }
+        let (state, bundle) = (ground.folder.join(name), control.state.join("ca/root.pem"));
+        let (address, admin) = (control.address.to_string(), free_address()?.to_string());
+        let (state, bundle, token) = (
+            state.to_string_lossy(),
+            bundle.to_string_lossy(),
+            token.to_string_lossy(),
+        );
+        let workers = self.workers.to_string();
+        command.extend([
             "--workload",
             workload,
             "--control",
-            &control.address.to_string(),
+            &address,
             "--trust-bundle",
-            &control.state.join("ca/root.pem").to_string_lossy(),
+            &bundle,
             "--token-file",
-            &token.to_string_lossy(),
+            &token,
             "--state",
-            &ground.folder.join(name).to_string_lossy(),
+            &state,
             "--admin",
-            &free_address()?.to_string(),
+            &admin,
             "--workers",
-            &self.workers.to_string(),
-        ])
-    }
-}
-
-impl Contender for Mesh {
-    fn version(&self) -> &str {
-        &self.version
+            &workers,
+        ]);
+        start.quiet(&command)
     }
 
-    fn start(&self, ground: &Ground<'_>) -> Result<Pair> {
+    /// The same with that proxy under callgrind, which counts nothing until it is told to.
+    pub(crate) fn counted(self, proxy: PathBuf) -> Self {
+        Self {
+            proxy,
+            is_counted: true,
+            ..self
+        }
+    }
+
+    /// Starts control plane and sidecars.
+    pub(crate) fn start_pair(&self, ground: &Ground<'_>) -> Result<Pair> {
         let pair = || Ok::<_, anyhow::Error>((free_address()?, free_address()?));
         let ports = documents::Ports {
             infer: pair()?,
@@ -163,6 +189,16 @@ impl Contender for Mesh {
             proxies: vec![outbound, inbound],
             others: vec![control.process],
         })
+    }
+}
+
+impl Contender for Mesh {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn start(&self, ground: &Ground<'_>) -> Result<Pair> {
+        self.start_pair(ground)
     }
 }
 
