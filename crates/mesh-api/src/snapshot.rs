@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct Mesh {
     pub read_ahead_bytes: usize,
     /// What happens to a request whose model can't be read within them.
     pub beyond_read_ahead: BeyondReadAhead,
+    /// How long a client has for its first bytes where they are to say what it speaks.
+    pub detection_wait: Duration,
     /// The percentage of successful requests that are logged; none: no access log.
     pub access_log_percent: Option<f64>,
     /// Where spans go.
@@ -71,6 +73,7 @@ impl From<&MeshConfigSpec> for Mesh {
             mtls: spec.mtls,
             read_ahead_bytes: spec.inference.read_ahead_bytes as usize,
             beyond_read_ahead: spec.inference.beyond_read_ahead,
+            detection_wait: spec.detection.wait.get(),
             access_log_percent: log.enabled.then_some(log.percent),
             tracing: spec.telemetry.tracing.as_ref().map(|tracing| Tracing {
                 endpoint: tracing.endpoint.clone(),
@@ -104,6 +107,26 @@ pub struct Workload {
     pub proxy_listen: Option<SocketAddr>,
     /// The listeners for one service each.
     pub local_ports: Vec<LocalPort>,
+    /// Where intercepted connections are taken; none: nothing is intercepted.
+    pub interception: Option<Interception>,
+}
+
+/// Where the proxy takes intercepted connections: inbound ones on every address, outbound ones on loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interception {
+    /// The port for connections from others.
+    pub inbound: u16,
+    /// The port for connections to others.
+    pub outbound: u16,
+}
+
+impl Interception {
+    /// Where intercepted outbound connections are taken.
+    pub fn outbound_listeners(&self) -> [SocketAddr; 2] {
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        loopback.map(|ip| SocketAddr::new(ip, self.outbound))
+    }
 }
 
 /// A port of the workload and the listener before it.
@@ -112,7 +135,7 @@ pub struct Workload {
 pub struct InboundPort {
     /// Its name.
     pub name: Name,
-    /// Where the proxy listens.
+    /// Where others reach it: the proxy's listener, or an address whose connections are led to the proxy.
     pub listen: SocketAddr,
     /// Where the process listens.
     pub local: SocketAddr,
@@ -142,6 +165,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// More host names callers may use.
     pub hosts: Vec<String>,
+    /// Addresses that stand for it as a whole.
+    pub addresses: Vec<IpAddr>,
     /// How its endpoints are connected to and chosen.
     pub policy: TrafficPolicy,
     /// What serves it.
@@ -239,6 +264,8 @@ pub struct ServiceHead {
     pub ports: Vec<ServicePort>,
     /// More host names callers may use.
     pub hosts: Vec<String>,
+    /// Addresses that stand for it as a whole.
+    pub addresses: Vec<IpAddr>,
     /// How its endpoints are connected to and chosen.
     pub policy: TrafficPolicy,
 }
@@ -285,16 +312,23 @@ impl Snapshot {
             next.services.remove(name);
         }
         for (name, head) in delta.services {
-            let ServiceHead { ports, hosts, policy } = head;
+            let ServiceHead {
+                ports,
+                hosts,
+                addresses,
+                policy,
+            } = head;
             match next.services.get_mut(&name) {
                 Some(service) => {
                     let service = Arc::make_mut(service);
-                    (service.ports, service.hosts, service.policy) = (ports, hosts, policy);
+                    (service.ports, service.hosts) = (ports, hosts);
+                    (service.addresses, service.policy) = (addresses, policy);
                 }
                 None => {
                     let new = Service {
                         ports,
                         hosts,
+                        addresses,
                         policy,
                         endpoints: Arc::default(),
                         route: None,
@@ -344,9 +378,7 @@ impl Snapshot {
             if old.is_some_and(|old| Arc::ptr_eq(old, service)) {
                 continue;
             }
-            if old.is_none_or(|old| {
-                (&old.ports, &old.hosts, old.policy) != (&service.ports, &service.hosts, service.policy)
-            }) {
+            if old.is_none_or(|old| old.head_parts() != service.head_parts()) {
                 delta.services.insert(name.clone(), service.head());
             }
             if old.map_or(!service.endpoints.is_empty(), |old| {
@@ -374,10 +406,15 @@ impl Snapshot {
 }
 
 impl Service {
+    fn head_parts(&self) -> (&[ServicePort], &[String], &[IpAddr], TrafficPolicy) {
+        (&self.ports, &self.hosts, &self.addresses, self.policy)
+    }
+
     fn head(&self) -> ServiceHead {
         ServiceHead {
             ports: self.ports.clone(),
             hosts: self.hosts.clone(),
+            addresses: self.addresses.clone(),
             policy: self.policy,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::document::{
     Document, MeshConfigSpec, Object, ObjectId, ServiceSpec, TrafficPolicySpec, WorkloadSpec,
@@ -90,8 +90,13 @@ struct Taken {
     mesh_config: Option<ObjectId>,
     routed: BTreeMap<ObjectName, ObjectId>,
     governed: BTreeMap<ObjectName, ObjectId>,
-    listening: BTreeMap<SocketAddr, ObjectId>,
+    listening: BTreeMap<(Namespace, SocketAddr), ObjectId>,
+    addresses: BTreeMap<SocketAddr, ObjectId>,
 }
+
+/// Whose sockets exclude each other: those of an intercepted Workload's own network namespace, told by its address, or
+/// those of the machine.
+type Namespace = Option<IpAddr>;
 
 impl Taken {
     fn take(&mut self, document: &Document) -> Option<Problem> {
@@ -114,21 +119,39 @@ impl Taken {
             Document::TrafficPolicy(object) => {
                 once(&mut self.governed, namespace, &object.spec.service, id.clone())
             }
-            Document::Workload(object) => listeners(&object.spec).into_iter().find_map(|(field, address)| {
-                match self.listening.get(&address) {
-                    Some(other) if *other != id => Some(Problem::new(
-                        field,
-                        format!("{other} listens on {address} already: choose another port"),
-                    )),
-                    _ => {
-                        self.listening.insert(address, id.clone());
-                        None
-                    }
-                }
-            }),
-            Document::Service(_) => None,
+            Document::Workload(object) => {
+                let namespace = object.spec.interception.as_ref().map(|_| object.spec.address);
+                let sockets = listeners(&object.spec).into_iter();
+                let sockets = sockets.map(|(field, address)| (field, address, (namespace, address)));
+                first_taken(&mut self.listening, sockets, &id, |other, address| {
+                    format!("{other} listens on {address} already: choose another port")
+                })
+            }
+            Document::Service(object) => {
+                let sockets = stands_for(&object.spec).into_iter();
+                let sockets = sockets.map(|(field, address)| (field, address, address));
+                first_taken(&mut self.addresses, sockets, &id, |other, address| {
+                    format!("{address} stands for {other} already: choose another address")
+                })
+            }
         }
     }
+}
+
+/// Takes sockets for an object, up to the first that another one has.
+fn first_taken<K: Ord>(
+    taken: &mut BTreeMap<K, ObjectId>,
+    sockets: impl Iterator<Item = (String, SocketAddr, K)>,
+    id: &ObjectId,
+    reason: impl Fn(&ObjectId, SocketAddr) -> String,
+) -> Option<Problem> {
+    for (field, address, key) in sockets {
+        match taken.get(&key) {
+            Some(other) if other != id => return Some(Problem::new(field, reason(other, address))),
+            _ => taken.insert(key, id.clone()),
+        };
+    }
+    None
 }
 
 fn once(
@@ -150,19 +173,46 @@ fn once(
     }
 }
 
+/// The addresses that stand for a Service, with the fields that say so.
+fn stands_for(spec: &ServiceSpec) -> Vec<(String, SocketAddr)> {
+    let addresses = spec.addresses.iter().enumerate();
+    addresses
+        .flat_map(|(index, address)| {
+            let field = format!("spec.addresses[{index}]");
+            let ports = spec.ports.iter();
+            ports.map(move |port| (field.clone(), SocketAddr::new(*address, port.port)))
+        })
+        .collect()
+}
+
 /// The sockets a Workload's sidecar and process listen on, with the fields that say so.
 fn listeners(spec: &WorkloadSpec) -> Vec<(String, SocketAddr)> {
     let mut found = Vec::new();
-    let loopback = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    if let Some(interception) = &spec.interception {
+        // On every address, so that no port of the process or the sidecar may have the same number.
+        for (field, port) in [
+            ("inboundPort", interception.inbound_port),
+            ("outboundPort", interception.outbound_port),
+        ] {
+            found.push((
+                format!("spec.interception.{field}"),
+                SocketAddr::new(loopback, port),
+            ));
+        }
+    }
     for (index, port) in spec.ports.iter().enumerate() {
         found.push((
             format!("spec.ports[{index}].port"),
             SocketAddr::new(loopback, port.port),
         ));
-        found.push((
-            format!("spec.ports[{index}].listen"),
-            SocketAddr::new(spec.address, port.listen),
-        ));
+        if let Some(listen) = port.listen {
+            let address = spec.interception.as_ref().map_or(spec.address, |_| loopback);
+            found.push((
+                format!("spec.ports[{index}].listen"),
+                SocketAddr::new(address, listen),
+            ));
+        }
     }
     if let Some(port) = spec.outbound.proxy_port {
         found.push(("spec.outbound.proxyPort".into(), SocketAddr::new(loopback, port)));
@@ -226,6 +276,10 @@ fn mesh_config(spec: &MeshConfigSpec) -> Vec<Problem> {
         );
         problems.push(Problem::new("spec.inference.readAheadBytes", reason));
     }
+    if !(1..=10_000).contains(&spec.detection.wait.as_millis()) {
+        let reason = format!("{} is not between 1ms and 10s", spec.detection.wait);
+        problems.push(Problem::new("spec.detection.wait", reason));
+    }
     let mut percent = |field: &str, value: f64| {
         if !(0.0..=100.0).contains(&value) {
             problems.push(Problem::new(field, format!("{value} is not between 0 and 100")));
@@ -283,6 +337,20 @@ fn service(spec: &ServiceSpec) -> Vec<Problem> {
             ));
         }
     }
+    let mut addresses = BTreeSet::new();
+    for (index, address) in spec.addresses.iter().enumerate() {
+        let reason = match address {
+            _ if address.is_loopback() => "is loopback, which is never intercepted",
+            _ if address.is_unspecified() || address.is_multicast() => "can't be connected to",
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4 address: write it as one",
+            _ if !addresses.insert(address) => "stands here twice",
+            _ => continue,
+        };
+        problems.push(Problem::new(
+            format!("spec.addresses[{index}]"),
+            format!("{address} {reason}"),
+        ));
+    }
     for (index, host) in spec.hosts.iter().enumerate() {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
         if host.is_empty() || host.len() > 253 || !host.bytes().all(plain) {
@@ -305,6 +373,19 @@ fn workload(object: &Object<WorkloadSpec>) -> Vec<Problem> {
             let reason = format!("{:?} names an earlier port too", port.name);
             problems.push(Problem::new(format!("spec.ports[{index}].name"), reason));
         }
+        if port.listen.is_none() && spec.interception.is_none() {
+            problems.push(Problem::new(
+                format!("spec.ports[{index}].listen"),
+                "missing: say where the sidecar listens for other sidecars, or set spec.interception",
+            ));
+        }
+    }
+    if spec.interception.is_some() && (spec.address.is_loopback() || spec.address.is_unspecified()) {
+        let reason = format!(
+            "{} is not where others reach the workload: with spec.interception, give its own address",
+            spec.address
+        );
+        problems.push(Problem::new("spec.address", reason));
     }
     let mut sockets = BTreeSet::new();
     for (field, address) in listeners(spec) {

@@ -6,8 +6,8 @@
 use mesh_api::document::{BalancerKind, ModelRouteSpec, MtlsMode};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{
-    Delta, Endpoint, InboundPort, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing, TrafficPolicy,
-    Version, Workload,
+    Delta, Endpoint, InboundPort, Interception, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing,
+    TrafficPolicy, Version, Workload,
 };
 use mesh_api::wire::{self, config};
 use proptest::prelude::*;
@@ -80,7 +80,8 @@ prop_compose! {
                 port: 80,
                 app_protocol: "mesh.dev/open-inference".parse().unwrap(),
             }];
-            (format!("ml/{name}").parse().unwrap(), Service { ports, hosts, policy, endpoints: endpoints.into(), route }.into())
+            let addresses = hosts.iter().flat_map(|_| ["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()]).collect();
+            (format!("ml/{name}").parse().unwrap(), Service { ports, hosts, addresses, policy, endpoints: endpoints.into(), route }.into())
         });
         Snapshot {
             version: Version(0),
@@ -89,6 +90,7 @@ prop_compose! {
                 mtls: if permissive { MtlsMode::Permissive } else { MtlsMode::Strict },
                 read_ahead_bytes: 1 << 20,
                 beyond_read_ahead: Default::default(),
+                detection_wait: std::time::Duration::from_millis(if tracing { 500 } else { 20 }),
                 access_log_percent: log,
                 tracing: tracing.then(|| Tracing { endpoint: "http://127.0.0.1:4317".into(), percent: 1.0 }),
             },
@@ -108,6 +110,7 @@ prop_compose! {
                     service: "ml/s0".parse().unwrap(),
                     port: "http".parse().unwrap(),
                 }],
+                interception: permissive.then_some(Interception { inbound: 15006, outbound: 15001 }),
             },
             services: services.collect(),
         }
@@ -146,11 +149,35 @@ proptest! {
     }
 }
 
+fn intercept(delta: &mut config::Delta, inbound: u32, outbound: u32) {
+    delta.workload.as_mut().unwrap().interception = Some(config::Interception { inbound, outbound });
+}
+
 /// A good message with one thing wrong is refused, and the refusal names it.
 #[test]
 fn what_is_wrong_is_named() {
     type Spoil = fn(&mut config::Delta);
-    let cases: [(Spoil, &str); 26] = [
+    let cases: [(Spoil, &str); 31] = [
+        (
+            |d| d.mesh.as_mut().unwrap().detection_wait_ms = 10_001,
+            "Mesh: detection_wait_ms: 10001 is not 1 to 10000",
+        ),
+        (
+            |d| intercept(d, 0, 15001),
+            "Workload ml/client: interception.inbound: 0 is not a port",
+        ),
+        (
+            |d| intercept(d, 15006, 70_000),
+            "interception.outbound: 70000 is not a port",
+        ),
+        (
+            |d| intercept(d, 15006, 15006),
+            "interception.outbound: is the inbound port too",
+        ),
+        (
+            |d| d.services[0].addresses = vec!["fraud.ml".into()],
+            "Service ml/s0: addresses: ",
+        ),
         (
             |d| d.mesh.as_mut().unwrap().trust_domain = "A B".into(),
             "Mesh: trust_domain: ",

@@ -12,8 +12,8 @@ use mesh_api::identity::{Identity, TrustDomain};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{
-    DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, Endpoint, InboundPort, LocalPort, Mesh, Service,
-    ServicePort, Snapshot, TrafficPolicy, Version, Workload,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, Endpoint, InboundPort, Interception, LocalPort, Mesh,
+    Service, ServicePort, Snapshot, TrafficPolicy, Version, Workload,
 };
 use mesh_api::validate::Problem;
 
@@ -84,6 +84,7 @@ impl View {
             let service = Service {
                 ports: object.spec.ports.iter().map(service_port).collect(),
                 hosts: object.spec.hosts.clone(),
+                addresses: object.spec.addresses.clone(),
                 policy: policies.get(&name).copied().unwrap_or_default(),
                 endpoints: documents.endpoints(object).into(),
                 route: routes.remove(&name),
@@ -188,7 +189,7 @@ impl Documents<'_> {
             for (index, port) in service.spec.ports.iter().enumerate() {
                 match behind(port, &workload.spec) {
                     Some(there) => {
-                        let address = SocketAddr::new(workload.spec.address, there.listen);
+                        let address = SocketAddr::new(workload.spec.address, there.reached_at());
                         addresses.insert(port.name.clone(), address);
                     }
                     None => self.warnings.push((
@@ -273,6 +274,10 @@ impl Documents<'_> {
                 .proxy_port
                 .map(|port| SocketAddr::new(LOOPBACK, port)),
             local_ports,
+            interception: spec.interception.as_ref().map(|ports| Interception {
+                inbound: ports.inbound_port,
+                outbound: ports.outbound_port,
+            }),
         };
         Compiled { workload, calls }
     }
@@ -288,7 +293,7 @@ impl Documents<'_> {
             });
         InboundPort {
             name: port.name.clone(),
-            listen: SocketAddr::new(workload.spec.address, port.listen),
+            listen: SocketAddr::new(workload.spec.address, port.reached_at()),
             local: SocketAddr::new(LOOPBACK, port.port),
             app_protocol: port.app_protocol,
             service: service.map(|service| service.metadata.object_name()),

@@ -149,6 +149,7 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
             app_protocol: "mesh.dev/open-inference".parse()?,
         };
         let of = Service {
+            addresses: Vec::new(),
             ports: vec![port],
             hosts: Vec::new(),
             policy: TrafficPolicy::default(),
@@ -161,6 +162,7 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
         version: Version(1),
         mesh: mesh.clone(),
         workload: Workload {
+            interception: None,
             name: "ml/web".parse()?,
             identity: "spiffe://mesh.local/ns/ml/sa/web".parse()?,
             ports: Vec::new(),

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use mesh_api::snapshot::Snapshot;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::listen::Listener;
+use crate::listen::{Listener, Takes};
 use crate::observe::Direction;
 use crate::shared::Shared;
 use crate::table::{self, Retired};
@@ -72,12 +72,16 @@ impl Applier {
         let wanted = wanted(&snapshot);
         let mut bound = Vec::new();
         let mut refusals = Vec::new();
-        for (address, (direction, field)) in &wanted {
-            if self.listening.direction(*address) == Some(*direction) {
+        for (address, (takes, field)) in &wanted {
+            if self.listening.takes(*address) == Some(*takes) {
                 continue;
             }
             match self.sockets(*address) {
-                Ok(sockets) => bound.push((*address, *direction, sockets)),
+                Ok(sockets) => bound.push((*address, *takes, sockets)),
+                Err(error) if takes.intercepted && address.is_ipv6() && has_no_ipv6(&error) => {
+                    // There is nothing to intercept then.
+                    tracing::debug!(%address, "this machine has no IPv6: none is intercepted");
+                }
                 Err(error) => refusals.push(Refusal {
                     object: format!("Workload {}", snapshot.workload.name),
                     field: field.clone(),
@@ -95,11 +99,11 @@ impl Applier {
                 self.workers.tell(|_| vec![Command::Close(address)]);
             }
         }
-        for (address, direction, sockets) in bound {
-            if self.listening.direction(address).is_some() {
+        for (address, takes, sockets) in bound {
+            if self.listening.takes(address).is_some() {
                 self.workers.tell(|_| vec![Command::Close(address)]);
             }
-            self.listen(address, direction, sockets);
+            self.listen(address, takes, sockets);
         }
         // What the proxy before listened on besides.
         self.inherited.clear();
@@ -134,8 +138,8 @@ impl Applier {
     }
 
     /// Gives each worker its sockets.
-    fn listen(&self, address: SocketAddr, direction: Direction, sockets: Vec<TcpListener>) {
-        if let Err(error) = self.listening.add(address, direction, &sockets) {
+    fn listen(&self, address: SocketAddr, takes: Takes, sockets: Vec<TcpListener>) {
+        if let Err(error) = self.listening.add(address, takes, &sockets) {
             // It serves all the same; only a successor would not get this one.
             tracing::warn!(%address, "a listener can't be handed to another proxy: {error}");
         }
@@ -144,7 +148,7 @@ impl Applier {
         for (at, socket) in sockets.into_iter().enumerate() {
             let listener = Listener {
                 address,
-                direction,
+                takes,
                 socket,
             };
             parts[at % count].push(Command::Listen(listener));
@@ -159,28 +163,66 @@ impl Applier {
 }
 
 /// The listeners a Snapshot asks for, with the fields that say so.
-fn wanted(snapshot: &Snapshot) -> BTreeMap<SocketAddr, (Direction, String)> {
+fn wanted(snapshot: &Snapshot) -> BTreeMap<SocketAddr, (Takes, String)> {
     let workload = &snapshot.workload;
     let mut wanted = BTreeMap::new();
-    for (index, port) in workload.ports.iter().enumerate() {
-        wanted.insert(
-            port.listen,
-            (Direction::Inbound, format!("ports[{index}].listen")),
-        );
+    let mut want = |address, direction, intercepted, field: String| {
+        let takes = Takes {
+            direction,
+            intercepted,
+        };
+        wanted.insert(address, (takes, field));
+    };
+    match workload.interception {
+        Some(ports) => {
+            for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+                let address = SocketAddr::new(ip, ports.inbound);
+                want(
+                    address,
+                    Direction::Inbound,
+                    true,
+                    "interception.inboundPort".to_owned(),
+                );
+            }
+            for address in ports.outbound_listeners() {
+                want(
+                    address,
+                    Direction::Outbound,
+                    true,
+                    "interception.outboundPort".to_owned(),
+                );
+            }
+        }
+        None => {
+            for (index, port) in workload.ports.iter().enumerate() {
+                want(
+                    port.listen,
+                    Direction::Inbound,
+                    false,
+                    format!("ports[{index}].listen"),
+                );
+            }
+        }
     }
     if let Some(listen) = workload.proxy_listen {
-        wanted.insert(listen, (Direction::Outbound, "outbound.proxyPort".to_owned()));
-    }
-    for (index, port) in workload.local_ports.iter().enumerate() {
-        wanted.insert(
-            port.listen,
-            (
-                Direction::Outbound,
-                format!("outbound.localPorts[{index}].listen"),
-            ),
+        want(
+            listen,
+            Direction::Outbound,
+            false,
+            "outbound.proxyPort".to_owned(),
         );
     }
+    for (index, port) in workload.local_ports.iter().enumerate() {
+        let field = format!("outbound.localPorts[{index}].listen");
+        want(port.listen, Direction::Outbound, false, field);
+    }
     wanted
+}
+
+/// Whether binding failed because there is no such kind of address here: EAFNOSUPPORT (97) or EADDRNOTAVAIL.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// A socket for each worker, all on the same address: the kernel spreads connections over them.
@@ -195,6 +237,10 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
+    }
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // IPv4 has a socket of its own.
+        socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -75,6 +75,8 @@ pub enum Reason {
     Denied,
     /// The listener it came in by is no longer configured.
     ListenerGone,
+    /// It was sent to a port that takes intercepted connections only.
+    NotIntercepted,
 }
 
 impl Reason {
@@ -110,6 +112,7 @@ impl Reason {
             Self::ClientAborted => "client-aborted",
             Self::Denied => "denied",
             Self::ListenerGone => "listener-gone",
+            Self::NotIntercepted => "not-intercepted",
         }
     }
 
@@ -163,7 +166,9 @@ impl Reason {
             Self::Refused(reason) => reason.status(),
             Self::BeyondReadAhead => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::CannotRewrite | Self::BadRequest | Self::ClientAborted => StatusCode::BAD_REQUEST,
+            Self::CannotRewrite | Self::BadRequest | Self::ClientAborted | Self::NotIntercepted => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Denied => StatusCode::FORBIDDEN,
         }
     }

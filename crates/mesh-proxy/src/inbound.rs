@@ -19,7 +19,7 @@ use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::outbound::admit;
 use crate::read_ahead::{Hold, recognise, silence};
 use crate::received::Received;
-use crate::table::{Inbound, NO_TIMEOUTS, Table};
+use crate::table::{EndpointSet, Inbound, NO_TIMEOUTS, Table};
 use crate::worker::Worker;
 
 /// Answers a request: the workload's answer, or the mesh's own. `busy` is its connection.
@@ -65,8 +65,13 @@ async fn answer(
     mut request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let table = worker.shared.table.load_full().ok_or_else(listener_gone)?;
-    let inbound = Arc::clone(table.inbound.get(&entry.listener).ok_or_else(listener_gone)?);
+    let table = worker
+        .shared
+        .table
+        .load_full()
+        .ok_or_else(|| Failure::new(Reason::ListenerGone, "this proxy has no configuration yet"))?;
+    let inbound = table.inbound_at(entry.listener, entry.destination);
+    let inbound = Arc::clone(inbound.ok_or_else(|| listener_gone(&table, entry))?);
     admit(worker)?;
     let head = &mut request.head;
     headers::check(head, &worker.shared.limits)?;
@@ -138,7 +143,23 @@ async fn receive(
     to_local(permit, worker, inbound, labels, outgoing, record).await
 }
 
-fn listener_gone() -> Failure {
+/// The process that a connection of opaque bytes is for.
+///
+/// # Errors
+/// When the caller may not call it, or its port is no longer there.
+pub fn process(table: &Table, entry: &Entry) -> Result<Arc<EndpointSet>, Failure> {
+    let inbound = table.inbound_at(entry.listener, entry.destination);
+    let inbound = inbound.ok_or_else(|| listener_gone(table, entry))?;
+    let _permit = authorize(table, entry.peer.as_deref())?;
+    Ok(Arc::clone(&inbound.local))
+}
+
+/// Why a request has nowhere to go from where it came in.
+pub fn listener_gone(table: &Table, entry: &Entry) -> Failure {
+    if table.intercepts_at(entry.listener) && entry.destination.is_none() {
+        let detail = "this port takes connections that `mesh-proxy init` leads to it, and this one was made to it directly";
+        return Failure::new(Reason::NotIntercepted, detail);
+    }
     Failure::new(Reason::ListenerGone, "this listener is no longer configured")
 }
 

@@ -1,6 +1,7 @@
 //! A connection, in plaintext or TLS, as one type: static dispatch, vectored writes.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,12 +20,17 @@ pub enum Io {
 }
 
 impl Io {
+    /// The protocol that was agreed on in the handshake.
+    pub fn agreed_on(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Whether HTTP/2 was agreed on.
     pub fn agreed_on_http2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
+        self.agreed_on() == Some(b"h2")
     }
 
     /// Who the other side proved to be.
@@ -32,6 +38,15 @@ impl Io {
         match self {
             Self::Plain(_) => None,
             Self::Tls(tls) => crate::tls::peer_identity(tls.get_ref().1),
+        }
+    }
+}
+
+impl AsFd for Io {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(stream) => stream.as_fd(),
+            Self::Tls(tls) => tls.get_ref().0.as_fd(),
         }
     }
 }
@@ -96,6 +111,12 @@ impl<I> Prefixed<I> {
     /// Gives the bytes back to whoever reads next.
     pub fn new(prefix: Bytes, inner: I) -> Self {
         Self { prefix, inner }
+    }
+}
+
+impl<I: AsFd> AsFd for Prefixed<I> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,13 +28,17 @@ use crate::cork::{Corked, Turn};
 use crate::cut::Cut;
 use crate::drain::Drain;
 use crate::guard::Guarded;
-use crate::io::Io;
+use crate::intercept::client_hello::HANDSHAKE as TLS_HANDSHAKE;
+use crate::intercept::detect::Spoken;
+use crate::intercept::first_bytes::Until;
+use crate::io::{Io, Prefixed};
 use crate::limits::{Limits, SEND_BUFFER};
-use crate::observe::Direction;
+use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::patience::Streams;
 use crate::pool::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::table::EndpointSet;
 use crate::worker::Worker;
-use crate::{inbound, limits, outbound, tcp, tls};
+use crate::{inbound, intercept, limits, outbound, tcp, tls};
 
 /// How much of a connection is read ahead and of an answer is written ahead in HTTP/1.1, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -49,10 +54,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub struct Listener {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Which way its requests go.
-    pub direction: Direction,
+    /// What it takes.
+    pub takes: Takes,
     /// The socket.
     pub socket: std::net::TcpListener,
+}
+
+/// What a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// Which way its requests go.
+    pub direction: Direction,
+    /// Whether its connections were going elsewhere before they were led here.
+    pub intercepted: bool,
 }
 
 /// Where a request came in.
@@ -60,6 +74,10 @@ pub struct Listener {
 pub struct Entry {
     /// The listener.
     pub listener: SocketAddr,
+    /// Where the client was going, if it was led here.
+    pub destination: Option<SocketAddr>,
+    /// The endpoint that it was going to by that endpoint's own address.
+    pub addressed: Option<Arc<EndpointSet>>,
     /// Who the caller proved to be.
     pub peer: Option<Arc<Identity>>,
     /// The authority of the tunnel it came through (CONNECT).
@@ -70,7 +88,10 @@ pub struct Entry {
 pub async fn accept(worker: Rc<Worker>, listener: Listener) {
     let Listener {
         address,
-        direction,
+        takes: Takes {
+            direction,
+            intercepted,
+        },
         socket,
     } = listener;
     let socket = match tokio::net::TcpListener::from_std(socket) {
@@ -95,11 +116,18 @@ pub async fn accept(worker: Rc<Worker>, listener: Listener) {
                 };
                 let open = (drain.open(), worker.observe.shared().connection(direction));
                 let worker = Rc::clone(&worker);
+                let entry = Entry {
+                    listener: address,
+                    destination: None,
+                    addressed: None,
+                    peer: None,
+                    tunnel: None,
+                };
                 tokio::task::spawn_local(async move {
                     let _open = open;
                     tokio::select! {
                         biased;
-                        () = serve(worker, stream, address, direction, Arc::clone(&seat)) => {}
+                        () = serve(worker, stream, entry, direction, intercepted, Arc::clone(&seat)) => {}
                         () = seat.closed() => {}
                     }
                 });
@@ -127,59 +155,174 @@ async fn not_taken(worker: &Worker, address: SocketAddr, direction: Direction, e
 async fn serve(
     worker: Rc<Worker>,
     stream: TcpStream,
-    listener: SocketAddr,
+    entry: Entry,
     direction: Direction,
+    intercepted: bool,
     seat: Arc<Seat>,
 ) {
     // A socket that can't is a socket that closes: reads will tell.
     let _ = stream.set_nodelay(true);
+    if intercepted {
+        return intercept::serve(worker, stream, entry, direction, seat).await;
+    }
     let protocol = {
         let table = worker.shared.table.load();
         let Some(table) = table.as_deref() else { return };
         match direction {
             Direction::Outbound => table
                 .outbound
-                .get(&listener)
+                .get(&entry.listener)
                 .and_then(Option::as_ref)
                 .map(|port| port.protocol),
-            Direction::Inbound => table.inbound.get(&listener).map(|inbound| inbound.protocol),
+            Direction::Inbound => table
+                .inbound_at(entry.listener, None)
+                .map(|inbound| inbound.protocol),
         }
     };
-    let io = match direction {
-        Direction::Outbound => Some(Io::Plain(stream)),
-        Direction::Inbound => secure(&worker, stream).await,
-    };
-    let Some(io) = io else { return };
-    let peer = io.peer_identity().map(Arc::new);
-    let entry = Entry {
-        listener,
-        peer,
-        tunnel: None,
-    };
-    if protocol == Some(AppProtocol::Tcp) {
-        seat.retire();
-        return tcp::serve(&worker, io, &entry, direction).await;
-    }
-    let within = worker.shared.limits.head_timeout.get();
-    let Ok(spoken) = tokio::time::timeout(within, speaks_http2(&io)).await else {
-        return worker.cut(direction, Cut::SlowHead);
-    };
-    if let Some(http2) = spoken {
-        serve_http(worker, io, http2, entry, direction, seat).await;
+    let protocol = protocol.unwrap_or(AppProtocol::Http);
+    match direction {
+        Direction::Outbound => serve_as(worker, Io::Plain(stream), protocol, entry, direction, seat).await,
+        Direction::Inbound => serve_secured(worker, stream, protocol, entry, seat).await,
     }
 }
 
-/// Takes the caller's handshake, or its plaintext where the mesh allows it.
-async fn secure(worker: &Worker, stream: TcpStream) -> Option<Io> {
-    let within = worker.shared.limits.head_timeout.get();
-    let Ok(first) = tokio::time::timeout(within, first_bytes::<1>(&stream)).await else {
-        worker.cut(Direction::Inbound, Cut::SlowHead);
-        return None;
+/// Takes a connection to this workload, to a port that speaks `protocol`.
+pub async fn serve_secured(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    protocol: AppProtocol,
+    mut entry: Entry,
+    seat: Arc<Seat>,
+) {
+    let Some(secured) = secure(&worker, stream, protocol).await else {
+        return;
     };
-    let first = first?;
+    let (io, protocol) = match secured {
+        Secured::Told(io) => (io, protocol),
+        Secured::Silent(stream) => (Io::Plain(stream), AppProtocol::Tcp),
+    };
+    entry.peer = io.peer_identity().map(Arc::new);
+    serve_as(worker, io, protocol, entry, Direction::Inbound, seat).await;
+}
+
+/// Takes a connection of which nothing was read yet, to a port that speaks `protocol`.
+pub async fn serve_as(
+    worker: Rc<Worker>,
+    mut io: Io,
+    protocol: AppProtocol,
+    entry: Entry,
+    direction: Direction,
+    seat: Arc<Seat>,
+) {
+    if protocol == AppProtocol::Tcp {
+        return opaque(&worker, io, &entry, direction, &seat, None).await;
+    }
+    if protocol != AppProtocol::Detect {
+        let within = worker.shared.limits.head_timeout.get();
+        let Ok(spoken) = tokio::time::timeout(within, speaks_http2(&io)).await else {
+            return worker.cut(direction, Cut::SlowHead);
+        };
+        if let Some(http2) = spoken {
+            serve_http(worker, io, http2, entry, direction, seat).await;
+        }
+        return;
+    }
+    // Sidecars agree on a protocol unless they pass on opaque bytes.
+    if matches!(io, Io::Tls(_)) {
+        return match io.agreed_on() {
+            None => opaque(&worker, io, &entry, direction, &seat, None).await,
+            Some(_) => {
+                let http2 = io.agreed_on_http2();
+                serve_http(worker, io, http2, entry, direction, seat).await;
+            }
+        };
+    }
+    let going_to = entry.destination.unwrap_or(entry.listener);
+    let first = intercept::first_bytes(&worker, &mut io, going_to, Until::Spoken).await;
+    let io = Prefixed::new(first.bytes, io);
+    match first.spoken {
+        Spoken::Http1 => serve_http(worker, io, false, entry, direction, seat).await,
+        Spoken::Http2 => serve_http(worker, io, true, entry, direction, seat).await,
+        Spoken::Tls(_) | Spoken::Opaque => {
+            let silent = first.silent.then_some(going_to);
+            opaque(&worker, io, &entry, direction, &seat, silent).await;
+        }
+    }
+}
+
+/// Passes on a connection that is not HTTP, to an endpoint of the service it called, or to the workload.
+async fn opaque<I>(
+    worker: &Worker,
+    io: I,
+    entry: &Entry,
+    direction: Direction,
+    seat: &Seat,
+    silent: Option<SocketAddr>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + AsFd,
+{
+    // What it is given, it holds for as long as it likes.
+    seat.retire();
+    let mut record = Record::open(&worker.observe, direction);
+    record.opaque();
+    let peer = entry.peer.as_deref();
+    if let Some(peer) = peer {
+        record.peer(peer);
+    }
+    let set = {
+        let table = worker.shared.table.load();
+        let Some(table) = table.as_deref() else { return };
+        match direction {
+            Direction::Outbound => outbound::endpoints(table, entry),
+            Direction::Inbound => inbound::process(table, entry),
+        }
+    };
+    let set = match set {
+        Ok(set) => set,
+        Err(failure) => {
+            tracing::debug!(%failure, "a connection was refused");
+            return record.fail(failure.reason.as_str(), failure.object);
+        }
+    };
+    record.route(SeriesKeyRef {
+        service: &set.label,
+        peer,
+        ..SeriesKeyRef::unrouted(direction)
+    });
+    if let Err(client) = tcp::to_endpoint(worker, io, &set, record, silent).await {
+        tcp::reset(&client);
+    }
+}
+
+/// A caller's connection, after its handshake or without one where the mesh allows it.
+enum Secured {
+    /// It has said, by its first byte, what it is.
+    Told(Io),
+    /// It has said nothing, to a port where the server may speak first.
+    Silent(TcpStream),
+}
+
+/// Takes the caller's handshake, or its plaintext where the mesh allows it.
+async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Option<Secured> {
+    let within = worker.shared.limits.head_timeout.get();
+    let (permissive, wait) = {
+        let table = worker.shared.table.load();
+        let mesh = &table.as_deref()?.mesh;
+        (mesh.mtls == MtlsMode::Permissive, mesh.detection_wait)
+    };
+    // Sidecars speak first; without one, a client may wait for the server.
+    let may_wait = permissive && !protocol.is_http();
+    let patience = if may_wait { wait.min(within) } else { within };
+    let first = match tokio::time::timeout(patience, first_bytes::<1>(&stream)).await {
+        Ok(first) => first?,
+        Err(_) if may_wait => return Some(Secured::Silent(stream)),
+        Err(_) => {
+            worker.cut(Direction::Inbound, Cut::SlowHead);
+            return None;
+        }
+    };
     let observe = worker.observe.shared();
     if first[0] != TLS_HANDSHAKE {
-        let permissive = worker.shared.table.load().as_deref()?.mesh.mtls == MtlsMode::Permissive;
         observe.handshake(
             Direction::Inbound,
             if permissive {
@@ -188,7 +331,7 @@ async fn secure(worker: &Worker, stream: TcpStream) -> Option<Io> {
                 "plaintext-refused"
             },
         );
-        return permissive.then_some(Io::Plain(stream));
+        return permissive.then_some(Secured::Told(Io::Plain(stream)));
     }
     let Some(credentials) = worker.shared.credentials.load_full() else {
         observe.handshake(Direction::Inbound, "no-credentials");
@@ -202,16 +345,13 @@ async fn secure(worker: &Worker, stream: TcpStream) -> Option<Io> {
     };
     observe.handshake(Direction::Inbound, tls::result(accepted.as_ref().map(|_| ())));
     match accepted {
-        Ok(tls) => Some(Io::Tls(Box::new(tls.into()))),
+        Ok(tls) => Some(Secured::Told(Io::Tls(Box::new(tls.into())))),
         Err(error) => {
             tracing::debug!(%error, "a handshake was refused");
             None
         }
     }
 }
-
-/// The first byte of a TLS record that begins a handshake (RFC 8446, §5.1).
-const TLS_HANDSHAKE: u8 = 22;
 
 /// Looks at the first bytes without taking them; none when the client closes before.
 async fn first_bytes<const N: usize>(stream: &TcpStream) -> Option<[u8; N]> {

@@ -24,7 +24,7 @@ use crate::connections::Busy;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
-use crate::inbound::fail;
+use crate::inbound::{fail, listener_gone};
 use crate::io::Prefixed;
 use crate::listen::{self, Entry};
 use crate::observe::{Direction, Record, SeriesKeyRef};
@@ -76,7 +76,14 @@ fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<Res
         let Ok(client) = client.await else { return };
         let client = TokioIo::new(client);
         if port.protocol == AppProtocol::Tcp {
-            return tcp::join(&worker, client, &port.own).await;
+            let mut record = Record::open(&worker.observe, Direction::Outbound);
+            record.route(SeriesKeyRef {
+                service: &port.label,
+                ..SeriesKeyRef::unrouted(Direction::Outbound)
+            });
+            // A tunnel has no socket of its own to reset: its end says enough.
+            let _ = tcp::to_endpoint(&worker, client, &port.own, record, None).await;
+            return;
         }
         let within = worker.shared.limits.head_timeout.get();
         let Ok(Some((http2, client))) = timeout(within, speaks_http2(client)).await else {
@@ -118,7 +125,7 @@ async fn answer(
     admit(worker)?;
     headers::check(head, &worker.shared.limits)?;
     let port = called(&table, entry, head)?;
-    call(worker, &table, &port, request, record)
+    call(worker, &table, &port, entry.addressed.as_ref(), request, record)
         .await
         .map_err(|failure| failure.to(port.protocol))
 }
@@ -135,11 +142,12 @@ pub fn admit(worker: &Worker) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Calls a service's port.
+/// Calls a service's port; what no rule takes goes to the endpoints `addressed`, or else to the service's own.
 async fn call(
     worker: &Rc<Worker>,
     table: &Table,
     port: &ServicePort,
+    addressed: Option<&Arc<EndpointSet>>,
     request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
@@ -171,7 +179,10 @@ async fn call(
     if let Some(record) = record {
         record.route(labels);
     }
-    let set = route.set(port)?;
+    let set = match addressed {
+        Some(set) if route.rule.is_none() => set,
+        _ => route.set(port)?,
+    };
     let deadline = headers::grpc_timeout(&parts.headers)
         .filter(|_| grpc)
         .map(|within| arrived + within);
@@ -210,37 +221,58 @@ async fn call(
     .await
 }
 
+/// The endpoints that a connection of opaque bytes is for: what was addressed, or the service's own.
+///
+/// # Errors
+/// When it was for no service, or for one that is no longer there.
+pub fn endpoints(table: &Table, entry: &Entry) -> Result<Arc<EndpointSet>, Failure> {
+    if let Some(set) = &entry.addressed {
+        return Ok(Arc::clone(set));
+    }
+    let port = match entry.destination {
+        Some(destination) => table.destination(destination).map(|known| &known.port),
+        None => table.outbound.get(&entry.listener).and_then(Option::as_ref),
+    };
+    port.map(|port| Arc::clone(&port.own))
+        .ok_or_else(|| listener_gone(table, entry))
+}
+
 /// The service's port that a request is for: the listener's, the tunnel's, or the one its authority names.
 fn called(table: &Table, entry: &Entry, parts: &Parts) -> Result<Arc<ServicePort>, Failure> {
-    match table.outbound.get(&entry.listener) {
-        Some(Some(port)) => Ok(Arc::clone(port)),
-        None => Err(Failure::new(
-            Reason::ListenerGone,
-            "this listener is no longer configured",
-        )),
-        Some(None) => {
-            let authority = entry
-                .tunnel
-                .clone()
-                .or_else(|| headers::authority(parts))
-                .ok_or_else(|| {
-                    Failure::new(
-                        Reason::BadRequest,
-                        "the request names no host: send a Host header or an absolute target",
-                    )
-                })?;
-            table
-                .find(authority.host(), authority.port_u16())
-                .cloned()
-                .ok_or_else(|| {
-                    let detail = format!(
-                        "{:?} names no service and port that this workload may call",
-                        authority.as_str()
-                    );
-                    Failure::new(Reason::NoSuchService, detail)
-                })
+    let mut default_port = None;
+    match entry.destination {
+        None => match table.outbound.get(&entry.listener) {
+            Some(Some(port)) => return Ok(Arc::clone(port)),
+            Some(None) => {}
+            None => return Err(listener_gone(table, entry)),
+        },
+        Some(destination) => {
+            if let Some(known) = table.destination(destination) {
+                return Ok(Arc::clone(&known.port));
+            }
+            default_port = Some(destination.port());
         }
     }
+    let authority = entry
+        .tunnel
+        .clone()
+        .or_else(|| headers::authority(parts))
+        .ok_or_else(|| {
+            Failure::new(
+                Reason::BadRequest,
+                "the request names no host: send a Host header or an absolute target",
+            )
+        })?;
+    table
+        .find(authority.host(), authority.port_u16().or(default_port))
+        .cloned()
+        .ok_or_else(|| {
+            let detail = format!(
+                "{:?} names no service and port that this workload may call",
+                authority.as_str()
+            );
+            Failure::new(Reason::NoSuchService, detail)
+        })
 }
 
 /// Where a request goes: a rule's backend, or the service itself.

@@ -91,6 +91,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
     let service = Service {
         ports: vec![port],
         hosts: vec!["fraud.example".to_owned()],
+        addresses: Vec::new(),
         policy: TrafficPolicy::default(),
         endpoints: std::sync::Arc::default(),
         route: None,
@@ -102,6 +103,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             mtls: MtlsMode::Strict,
             read_ahead_bytes: 1 << 20,
             beyond_read_ahead: BeyondReadAhead::Refuse,
+            detection_wait: std::time::Duration::from_millis(500),
             access_log_percent: Some(50.0),
             tracing: None,
         },
@@ -111,6 +113,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             ports: Vec::new(),
             proxy_listen: Some("127.0.0.1:15001".parse().unwrap()),
             local_ports: Vec::new(),
+            interception: None,
         },
         services: BTreeMap::from([("ml/fraud".parse().unwrap(), std::sync::Arc::new(service))]),
     }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::balance::Moment;
 use crate::connections::Connections;
 use crate::cut::Cut;
+use crate::intercept::server_first::ServerFirst;
 use crate::listen::{self, Listener};
 use crate::observe::{Direction, Observe, WorkerObserve};
 use crate::pool::Pools;
@@ -30,6 +31,8 @@ pub struct Worker {
     pub connections: Connections,
     /// This worker's connections to endpoints.
     pub pools: Pools,
+    /// Where servers were seen to speak first.
+    pub server_first: ServerFirst,
     /// This worker's view of what is counted.
     pub observe: Rc<WorkerObserve>,
     turn: Cell<u64>,
@@ -43,6 +46,7 @@ impl Worker {
             connections: Connections::new(&shared.limits, workers),
             shared,
             pools: Pools::default(),
+            server_first: ServerFirst::default(),
             observe: observe.worker(),
             turn: Cell::new(0),
             warned: Cell::new(None),

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::Duration;
 use crate::identity::TrustDomain;
 
 /// Mesh-wide settings.
@@ -15,6 +16,8 @@ pub struct MeshConfigSpec {
     pub mtls: MtlsMode,
     /// How model requests are read
     pub inference: InferenceSpec,
+    /// How it is found out what connections speak
+    pub detection: DetectionSpec,
     /// What proxies tell about requests
     pub telemetry: TelemetrySpec,
 }
@@ -46,6 +49,23 @@ impl Default for InferenceSpec {
         Self {
             read_ahead_bytes: 1 << 20,
             beyond_read_ahead: BeyondReadAhead::default(),
+        }
+    }
+}
+
+/// How it is found out what connections speak, where no port declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DetectionSpec {
+    /// How long a client has for its first bytes, 1ms to 10s, before it is taken for one that waits for the server to
+    /// speak first, and passed on as opaque bytes; default: 500ms
+    pub wait: Duration,
+}
+
+impl Default for DetectionSpec {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_millis(500),
         }
     }
 }

@@ -17,7 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use mesh_config::{
-    AccessLogSpec, BeyondReadAhead, InferenceSpec, MeshConfigSpec, MtlsMode, TelemetrySpec, TracingSpec,
+    AccessLogSpec, BeyondReadAhead, DetectionSpec, InferenceSpec, MeshConfigSpec, MtlsMode, TelemetrySpec,
+    TracingSpec,
 };
 pub use metadata::Metadata;
 pub use model_route::{
@@ -27,7 +28,9 @@ pub use model_route::{
 pub use parse::{DocumentError, Source, parse_all, parse_one, sources};
 pub use service::{ExternalEndpoint, ServicePortSpec, ServicePortTarget, ServiceSpec};
 pub use traffic_policy::{BalancerKind, ConnectionSpec, LoadBalancingSpec, TrafficPolicySpec};
-pub use workload::{CommandSpec, LocalPortSpec, OutboundSpec, ReadinessSpec, WorkloadPortSpec, WorkloadSpec};
+pub use workload::{
+    CommandSpec, InterceptionSpec, LocalPortSpec, OutboundSpec, ReadinessSpec, WorkloadPortSpec, WorkloadSpec,
+};
 
 use crate::name::ObjectName;
 

@@ -1,7 +1,7 @@
 //! `Service`: a name that requests are sent to, and what stands behind it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ pub struct ServiceSpec {
     /// More host names that callers may use, beside `name`, `name.namespace` and `name.namespace.svc.cluster.local`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// The addresses that stand for the Service as a whole: an intercepted connection to one of them, on one of `ports`,
+    /// is a call of the Service. Without any, callers name it by host or by an endpoint's address
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A port of a Service.

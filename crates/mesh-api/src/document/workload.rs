@@ -27,6 +27,10 @@ pub struct WorkloadSpec {
     /// How it calls others
     #[serde(default)]
     pub outbound: OutboundSpec,
+    /// Where the sidecar takes connections that `mesh-proxy init` leads to it; without it, nothing is intercepted. The
+    /// workload has a network namespace of its own then, and is reached at `address` on its own ports
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interception: Option<InterceptionSpec>,
     /// The process itself, for `meshctl up`; without it, somebody else starts the process
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandSpec>,
@@ -49,9 +53,10 @@ pub struct WorkloadPortSpec {
     /// Where the process listens on loopback, 1 to 65535
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Where the sidecar listens for other sidecars, 1 to 65535
+    /// Where the sidecar listens for other sidecars, 1 to 65535; with `interception` it is not needed: default: `port`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
-    pub listen: u16,
+    pub listen: Option<u16>,
     /// What the process speaks; default: `http`
     #[serde(default = "http")]
     pub app_protocol: AppProtocol,
@@ -59,6 +64,34 @@ pub struct WorkloadPortSpec {
 
 fn http() -> AppProtocol {
     AppProtocol::Http
+}
+
+impl WorkloadPortSpec {
+    /// The port at which others reach it.
+    pub fn reached_at(&self) -> u16 {
+        self.listen.unwrap_or(self.port)
+    }
+}
+
+/// Where the sidecar takes intercepted connections, as `mesh-proxy init` was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InterceptionSpec {
+    /// For connections from others, 1 to 65535; default: 15006
+    #[schemars(range(min = 1, max = 65535))]
+    pub inbound_port: u16,
+    /// For connections to others, 1 to 65535; default: 15001
+    #[schemars(range(min = 1, max = 65535))]
+    pub outbound_port: u16,
+}
+
+impl Default for InterceptionSpec {
+    fn default() -> Self {
+        Self {
+            inbound_port: 15_006,
+            outbound_port: 15_001,
+        }
+    }
 }
 
 /// How a Workload calls others through its sidecar. All listeners are on loopback.

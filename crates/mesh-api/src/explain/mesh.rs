@@ -154,7 +154,7 @@ impl<'a> Mesh<'a> {
             })?;
             Some(Place {
                 workload: Some(workload.clone()),
-                address: SocketAddr::new(spec.address, there.listen),
+                address: SocketAddr::new(spec.address, there.reached_at()),
             })
         });
         let external = spec

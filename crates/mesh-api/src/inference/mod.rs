@@ -110,7 +110,11 @@ pub fn recognise(protocol: AppProtocol, head: &Head<'_>) -> Result<Recognition, 
         },
         AppProtocol::OpenAi => return openai(&path, head),
         AppProtocol::Mlflow => mlflow::path(&path)?,
-        AppProtocol::Http | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Tcp => None,
+        AppProtocol::Http
+        | AppProtocol::Http2
+        | AppProtocol::Grpc
+        | AppProtocol::Tcp
+        | AppProtocol::Detect => None,
     };
     Ok(known.map_or(Recognition::Plain, Recognition::Known))
 }
@@ -124,7 +128,7 @@ fn grpc_call(protocol: AppProtocol, head: &Head<'_>) -> Option<GrpcCall> {
         | AppProtocol::KServe
         | AppProtocol::Http2
         | AppProtocol::Grpc => true,
-        AppProtocol::Http => grpc::is_grpc(head.headers),
+        AppProtocol::Http | AppProtocol::Detect => grpc::is_grpc(head.headers),
         AppProtocol::OpenAi | AppProtocol::Mlflow | AppProtocol::Tcp => false,
     };
     if !expected {

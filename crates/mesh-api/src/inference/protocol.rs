@@ -38,11 +38,15 @@ pub enum AppProtocol {
     /// Opaque bytes.
     #[serde(rename = "tcp")]
     Tcp,
+    /// What the first bytes of each connection say: HTTP/1.1 or HTTP/2 without model requests, except well-known gRPC
+    /// services, or else opaque bytes, TLS among them.
+    #[serde(rename = "detect")]
+    Detect,
 }
 
 impl AppProtocol {
     /// Every protocol, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TensorFlow,
         Self::OpenInference,
         Self::KServe,
@@ -52,6 +56,7 @@ impl AppProtocol {
         Self::Http2,
         Self::Grpc,
         Self::Tcp,
+        Self::Detect,
     ];
 
     /// The documented string, as written in `appProtocol`.
@@ -66,19 +71,20 @@ impl AppProtocol {
             Self::Http2 => "http2",
             Self::Grpc => "grpc",
             Self::Tcp => "tcp",
+            Self::Detect => "detect",
         }
     }
 
-    /// Whether requests on such a port are HTTP at all.
+    /// Whether what is on such a port is HTTP, always.
     pub const fn is_http(self) -> bool {
-        !matches!(self, Self::Tcp)
+        !matches!(self, Self::Tcp | Self::Detect)
     }
 
     /// Whether the port declares a model protocol, so that its paths are read.
     pub const fn names_models(self) -> bool {
         match self {
             Self::TensorFlow | Self::OpenInference | Self::KServe | Self::OpenAi | Self::Mlflow => true,
-            Self::Http | Self::Http2 | Self::Grpc | Self::Tcp => false,
+            Self::Http | Self::Http2 | Self::Grpc | Self::Tcp | Self::Detect => false,
         }
     }
 }
@@ -93,7 +99,7 @@ impl fmt::Display for AppProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown appProtocol {0:?}: use one of mesh.dev/tensorflow, mesh.dev/open-inference, mesh.dev/kserve, \
-     mesh.dev/openai, mesh.dev/mlflow, http, http2, grpc, tcp"
+     mesh.dev/openai, mesh.dev/mlflow, http, http2, grpc, tcp, detect"
 )]
 pub struct UnknownProtocol(String);
 

@@ -303,6 +303,7 @@ fn trap_5_the_declared_protocol_decides() {
             "plain",
             "plain",
             "plain",
+            "plain",
             "plain"
         ]
     );
@@ -365,6 +366,8 @@ fn grpc_services() {
     assert_eq!(say(AppProtocol::Grpc, "POST", infer, &[]), "body infer");
     assert_eq!(say(AppProtocol::Http, "POST", infer, &[]), "plain");
     assert_eq!(say(AppProtocol::Tcp, "POST", infer, grpc), "plain");
+    assert_eq!(say(AppProtocol::Detect, "POST", infer, grpc), "body infer");
+    assert_eq!(say(AppProtocol::Detect, "POST", infer, &[]), "plain");
     assert_eq!(
         say(AppProtocol::Grpc, "POST", &format!("http://h:1{infer}"), &[]),
         "body infer"
@@ -378,6 +381,7 @@ fn ports_without_a_model_protocol_take_every_path() {
         AppProtocol::Http2,
         AppProtocol::Grpc,
         AppProtocol::Tcp,
+        AppProtocol::Detect,
     ] {
         table(
             protocol,

@@ -16,8 +16,8 @@ use crate::document::{
 use crate::name::{Name, ObjectName};
 use crate::route::Route;
 use crate::snapshot::{
-    Delta, Endpoint, InboundPort, LocalPort, Mesh, ServiceHead, ServicePort, Tracing, TrafficPolicy, Version,
-    Workload,
+    Delta, Endpoint, InboundPort, Interception, LocalPort, Mesh, ServiceHead, ServicePort, Tracing,
+    TrafficPolicy, Version, Workload,
 };
 
 use super::config as wire;
@@ -116,7 +116,21 @@ fn mesh(message: wire::Mesh) -> Result<Mesh> {
             format!("{read_ahead_bytes} is not 16384 to 67108864"),
         ));
     }
+    // Control planes before this field had the same default.
+    let wait = if message.detection_wait_ms == 0 {
+        500
+    } else {
+        message.detection_wait_ms
+    };
+    if wait > 10_000 {
+        return Err(error(
+            "Mesh",
+            "detection_wait_ms",
+            format!("{wait} is not 1 to 10000"),
+        ));
+    }
     Ok(Mesh {
+        detection_wait: Duration::from_millis(wait.into()),
         trust_domain: field("Mesh", "trust_domain", &message.trust_domain)?,
         mtls: if message.permissive {
             MtlsMode::Permissive
@@ -186,7 +200,33 @@ fn workload(message: &wire::Workload) -> Result<Workload> {
         ports,
         proxy_listen,
         local_ports,
+        interception: message
+            .interception
+            .as_ref()
+            .map(|ports| interception(&object, ports))
+            .transpose()?,
     })
+}
+
+fn interception(object: &str, message: &wire::Interception) -> Result<Interception> {
+    let port = |at: &str, number: u32| {
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        port.ok_or_else(|| {
+            error(
+                object,
+                format!("interception.{at}"),
+                format!("{number} is not a port"),
+            )
+        })
+    };
+    let ports = Interception {
+        inbound: port("inbound", message.inbound)?,
+        outbound: port("outbound", message.outbound)?,
+    };
+    if ports.inbound == ports.outbound {
+        return Err(error(object, "interception.outbound", "is the inbound port too"));
+    }
+    Ok(ports)
 }
 
 fn optional(text: &str) -> Option<&str> {
@@ -225,6 +265,11 @@ fn service(message: wire::Service) -> Result<(ObjectName, ServiceHead)> {
     if ports.is_empty() {
         return Err(error(&object, "ports", "there is none"));
     }
+    let addresses = message
+        .addresses
+        .iter()
+        .map(|text| field(&object, "addresses", text))
+        .collect::<Result<_>>()?;
     let policy = message
         .policy
         .map(|policy| traffic_policy(&object, &policy))
@@ -235,6 +280,7 @@ fn service(message: wire::Service) -> Result<(ObjectName, ServiceHead)> {
         ServiceHead {
             ports,
             hosts: message.hosts,
+            addresses,
             policy,
         },
     ))

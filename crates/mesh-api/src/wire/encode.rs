@@ -38,6 +38,7 @@ impl From<&Mesh> for wire::Mesh {
             permissive: mesh.mtls == MtlsMode::Permissive,
             read_ahead_bytes: u32::try_from(mesh.read_ahead_bytes).unwrap_or(u32::MAX),
             refuse_beyond_read_ahead: mesh.beyond_read_ahead == BeyondReadAhead::Refuse,
+            detection_wait_ms: mesh.detection_wait.as_millis().try_into().unwrap_or(u32::MAX),
             access_log: mesh.access_log_percent.map(|percent| wire::AccessLog { percent }),
             tracing: mesh.tracing.as_ref().map(|tracing| wire::Tracing {
                 endpoint: tracing.endpoint.clone(),
@@ -76,6 +77,10 @@ impl From<&Workload> for wire::Workload {
                     port: local.port.to_string(),
                 })
                 .collect(),
+            interception: workload.interception.map(|ports| wire::Interception {
+                inbound: ports.inbound.into(),
+                outbound: ports.outbound.into(),
+            }),
         }
     }
 }
@@ -85,6 +90,7 @@ fn service(name: &ObjectName, head: &ServiceHead) -> wire::Service {
         name: name.to_string(),
         ports: head.ports.iter().map(Into::into).collect(),
         hosts: head.hosts.clone(),
+        addresses: head.addresses.iter().map(ToString::to_string).collect(),
         policy: Some((&head.policy).into()),
     }
 }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mesh_proxy::intercept::detect::{MAX_PREFIX, Spoken, detect, head_end, http1_authority};
+use mesh_proxy::intercept::detect::{MAX_PREFIX, Spoken, detect, head_end, http1_host};
 
 fuzz_target!(|data: &[u8]| {
     let [size, bytes @ ..] = data else { return };
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(hello.protocols.len() <= 16);
         assert!(hello.server_name.as_ref().is_none_or(|name| !name.is_empty() && name.len() <= 253));
     }
-    if let Some(authority) = http1_authority(bytes) {
-        assert!(!authority.is_empty() && head_end(bytes).is_some());
+    if let Some(host) = http1_host(bytes) {
+        assert!(!host.is_empty() && head_end(bytes).is_some());
     }
 });

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::observe::Direction;
+use crate::listen::Takes;
 
 /// Where a proxy listens. Cheap to clone, one for all; only the control side uses it.
 #[derive(Clone, Debug, Default)]
@@ -14,15 +14,15 @@ pub struct Listening(Arc<Mutex<HashMap<SocketAddr, Listener>>>);
 
 #[derive(Debug)]
 struct Listener {
-    direction: Direction,
+    takes: Takes,
     /// The workers have sockets of their own for the same queues: a socket closes when the last of them does.
     sockets: Vec<TcpListener>,
 }
 
 impl Listening {
-    /// Which way requests go that come in there; none: nobody listens there.
-    pub(super) fn direction(&self, at: SocketAddr) -> Option<Direction> {
-        self.lock().get(&at).map(|listener| listener.direction)
+    /// What is taken there; none: nobody listens there.
+    pub(super) fn takes(&self, at: SocketAddr) -> Option<Takes> {
+        self.lock().get(&at).map(|listener| listener.takes)
     }
 
     /// Where it listens.
@@ -34,10 +34,10 @@ impl Listening {
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub fn add(&self, at: SocketAddr, direction: Direction, sockets: &[TcpListener]) -> io::Result<bool> {
+    pub fn add(&self, at: SocketAddr, takes: Takes, sockets: &[TcpListener]) -> io::Result<bool> {
         let sockets: io::Result<Vec<_>> = sockets.iter().map(TcpListener::try_clone).collect();
         let listener = Listener {
-            direction,
+            takes,
             sockets: sockets?,
         };
         Ok(self.lock().insert(at, listener).is_some())

@@ -83,24 +83,22 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The value of an HTTP/1 request's `Host`, if its whole head has been seen and names exactly one; an absolute target
-/// counts for it, as RFC 9112, §3.2.2, says. It is a hint of where to route, never what a request is judged by.
-pub fn http1_authority(bytes: &[u8]) -> Option<&str> {
+/// The `Host` of an HTTP/1 request with a target in origin form, if its whole head has been seen and names exactly one. It
+/// is a hint of where to route, never what a request is judged by. Whoever sends another form speaks to a proxy, and may
+/// ask it for anybody on the same connection.
+pub fn http1_host(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(&bytes[..head_end(bytes)?]).ok()?;
     let mut lines = text.split("\r\n");
     let target = lines.next()?.split(' ').nth(1)?;
-    if let Some(absolute) = target.strip_prefix("http://") {
-        return absolute
-            .split(['/', '?'])
-            .next()
-            .filter(|authority| !authority.is_empty());
+    if !target.starts_with('/') {
+        return None;
     }
     let mut hosts = lines.filter_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("host").then_some(value.trim())
     });
-    let host = hosts.next().filter(|host| !host.is_empty());
-    hosts.next().is_none().then_some(host)?
+    let host = hosts.next().filter(|host| !host.is_empty())?;
+    hosts.next().is_none().then_some(host)
 }
 
 /// Where the head of an HTTP/1 request ends; none: it has not yet.

@@ -43,16 +43,6 @@ impl Rules {
     /// Connections that processes of this namespace make.
     fn outbound(&self) -> Vec<String> {
         let mut rules = vec!["meta l4proto != tcp return".to_owned()];
-        let to_itself = to_sidecar(self.inbound_port);
-        let skipped = set(&self.skip_inbound_ports).map(|ports| format!("tcp dport != {ports} "));
-        // A sidecar that calls its own workload by the namespace's address would meet the process instead of itself.
-        for loopback in ["ip daddr != 127.0.0.0/8", "ip6 daddr != ::1"] {
-            rules.push(format!(
-                "meta skuid {} oifname \"lo\" {loopback} {}{to_itself}",
-                self.proxy_uid,
-                skipped.as_deref().unwrap_or_default(),
-            ));
-        }
         let mut uids = self.skip_uids.clone();
         uids.push(self.proxy_uid);
         uids.sort_unstable();

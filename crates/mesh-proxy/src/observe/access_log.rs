@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::code::Code;
 use super::record::Closed;
 
 /// How many lines may wait for the writer.
@@ -93,6 +94,9 @@ pub(super) fn line(closed: &Closed<'_>) -> Vec<u8> {
         closed.status.map(|status| status.as_u16()),
     );
     line.number("rpc.grpc.status_code", closed.grpc);
+    if finished.code == Code::Tcp {
+        line.text("network.transport", "tcp");
+    }
     line.text("mesh.service", &details.service);
     line.text("mesh.rule", &details.rule);
     line.text("mesh.backend", &details.backend);

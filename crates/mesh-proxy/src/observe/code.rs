@@ -9,6 +9,8 @@ pub enum Code {
     None,
     /// HTTP status.
     Http(u16),
+    /// None to tell: a connection of opaque bytes.
+    Tcp,
     /// gRPC status, as the numbers of the gRPC specification.
     Grpc(u16),
 }
@@ -41,17 +43,19 @@ impl Code {
     pub const fn is_server_fault(self) -> bool {
         match self {
             Self::None => true,
+            Self::Tcp => false,
             Self::Http(status) => status >= 500,
             Self::Grpc(status) => matches!(status, 2 | 4 | 13 | 14 | 15 | 17..),
         }
     }
 }
 
-/// The label: `200`, `UNAVAILABLE`, or empty when nothing was answered.
+/// The label: `200`, `UNAVAILABLE`, `tcp`, or empty when nothing was answered.
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
+            Self::Tcp => f.write_str("tcp"),
             Self::Http(status) => write!(f, "{status}"),
             Self::Grpc(status) => f.write_str(GRPC.get(usize::from(*status)).unwrap_or(&"INVALID")),
         }

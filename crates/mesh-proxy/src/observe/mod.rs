@@ -213,6 +213,12 @@ impl Observe {
         self.registry.counter(names::HANDSHAKES, &labels).increment(1);
     }
 
+    /// Counts a connection that was led here, by what came of it: one of the words that `names::INTERCEPTED` lists.
+    pub fn intercepted(&self, direction: Direction, result: &'static str) {
+        let labels = [(names::DIRECTION, direction.as_str()), (names::RESULT, result)];
+        self.registry.counter(names::INTERCEPTED, &labels).increment(1);
+    }
+
     /// Counts an attempt to obtain a certificate.
     pub fn certificate(&self, result: &'static str) {
         self.registry

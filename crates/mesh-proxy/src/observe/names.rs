@@ -87,6 +87,12 @@ pub const HANDSHAKES: Described = (
     Kind::Counter,
     "TLS handshakes between sidecars, by result.",
 );
+/// Connections led here.
+pub const INTERCEPTED: Described = (
+    "mesh_intercepted_connections_total",
+    Kind::Counter,
+    "Connections that were led to the proxy, by what came of them: to a service, endpoint, server-name, authority or the workload, passed-through, or refused as not-intercepted or for an undeclared-port.",
+);
 /// The configuration served.
 pub const CONFIG_VERSION: Described = (
     "mesh_config_version",
@@ -153,7 +159,7 @@ pub const BUILD: Described = (
 );
 
 /// Everything above, in the order of exposition.
-pub const ALL: [Described; 23] = [
+pub const ALL: [Described; 24] = [
     REQUESTS,
     DURATION,
     FIRST_BYTE,
@@ -165,6 +171,7 @@ pub const ALL: [Described; 23] = [
     CONNECTIONS_OPEN,
     CUT,
     HANDSHAKES,
+    INTERCEPTED,
     CONFIG_VERSION,
     CONFIG_REFUSED,
     CERTIFICATE_EXPIRY,

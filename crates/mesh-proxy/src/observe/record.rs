@@ -38,6 +38,7 @@ pub struct Record {
     object: Option<Arc<str>>,
     endpoint: Option<SocketAddr>,
     cancelled: bool,
+    opaque: bool,
     retries: u32,
     request_bytes: u64,
     response_bytes: u64,
@@ -95,6 +96,7 @@ impl Record {
             object: None,
             endpoint: None,
             cancelled: false,
+            opaque: false,
             retries: 0,
             request_bytes: 0,
             response_bytes: 0,
@@ -135,6 +137,17 @@ impl Record {
         details.method = Some(method.clone());
         set(&mut details.path, path.split('?').next().unwrap_or_default());
         set(&mut details.authority, authority.unwrap_or_default());
+    }
+
+    /// It is no request but a connection of opaque bytes, recorded as one.
+    pub fn opaque(&mut self) {
+        self.opaque = true;
+    }
+
+    /// The server that is asked for, where no request says it.
+    pub fn authority(&mut self, name: &str) {
+        let Some(details) = self.details() else { return };
+        set(&mut details.authority, name);
     }
 
     /// Which path the request takes: from here on it counts there.
@@ -216,6 +229,7 @@ impl Record {
     pub fn is_failure(&self) -> bool {
         match self.code() {
             Code::None => !self.cancelled,
+            Code::Tcp => !self.reason.is_empty(),
             Code::Http(status) if status < 400 => !self.reason.is_empty(),
             // A stream that broke has no status of its own to tell.
             Code::Grpc(0) => !self.reason.is_empty(),
@@ -227,6 +241,7 @@ impl Record {
         match (self.grpc, self.status) {
             (Some(status), _) => Code::Grpc(status),
             (None, Some(status)) => Code::Http(status.as_u16()),
+            (None, None) if self.opaque => Code::Tcp,
             (None, None) => Code::None,
         }
     }

@@ -12,7 +12,7 @@ use mesh_api::snapshot::{self, Snapshot, TrafficPolicy};
 use mesh_api::split::Salt;
 
 use super::hosts::{self, Hosts};
-use super::{Endpoint, EndpointSet, Inbound, Service, ServicePort, Table, Target};
+use super::{Endpoint, EndpointSet, Inbound, Intercepted, Service, ServicePort, Table, Target};
 
 /// How long an unused connection to the workload's own process is kept: below the shortest keep-alive of common model
 /// servers (2 s, gunicorn), so that a request never meets the server's closing of the connection.
@@ -39,6 +39,9 @@ pub fn build(snapshot: Arc<Snapshot>, before: Option<&Table>) -> Table {
         .map(|port| (port.listen, Arc::new(inbound(&workload.name, port, before))))
         .collect();
     drop(parts);
+    let intercepted = workload
+        .interception
+        .map(|ports| Intercepted::new(ports, &snapshot, &services, &inbound));
     Table {
         version: snapshot.version,
         identity: workload.identity.clone(),
@@ -47,6 +50,7 @@ pub fn build(snapshot: Arc<Snapshot>, before: Option<&Table>) -> Table {
         services,
         outbound,
         inbound,
+        intercepted,
         snapshot,
     }
 }
@@ -81,6 +85,22 @@ fn absent(service: &ObjectName, port: &Name) -> ServicePort {
         targets: Vec::new(),
         own,
     }
+}
+
+/// Where an endpoint's process is, if it is this workload's own and its connections are intercepted. The rules leave alone
+/// what the proxy connects to, itself included: at its own address it would meet the process, which speaks no mutual TLS.
+fn own_process(
+    workload: &snapshot::Workload,
+    endpoint: &snapshot::Endpoint,
+    address: SocketAddr,
+) -> Option<SocketAddr> {
+    workload.interception?;
+    let is_own = endpoint.workload.as_ref() == Some(&workload.name);
+    let port = workload
+        .ports
+        .iter()
+        .find(|port| is_own && port.listen == address)?;
+    Some(port.local)
 }
 
 /// The services in the order of their names, each with its endpoint sets.
@@ -120,6 +140,12 @@ impl<'a> Parts<'a> {
             .iter()
             .flat_map(|before| before.snapshot.services.iter().zip(&before.services))
             .peekable();
+        let workload = &snapshot.workload;
+        // What an endpoint of this workload's own leads to hangs on these.
+        let same_home = before.is_some_and(|before| {
+            let was = &before.snapshot.workload;
+            (was.interception, &was.ports) == (workload.interception, &workload.ports)
+        });
         let mut moved = false;
         let mut services = Vec::with_capacity(snapshot.services.len());
         for (name, service) in &snapshot.services {
@@ -128,13 +154,14 @@ impl<'a> Parts<'a> {
                 moved = true;
             }
             let there = old.next_if(|((other, _), _)| *other == name);
-            let same = there.filter(|((_, before), _)| Arc::ptr_eq(before, service));
-            let kept = there.filter(|((_, before), _)| same.is_some() || same_sets(before, service));
+            let same = there.filter(|((_, before), _)| same_home && Arc::ptr_eq(before, service));
+            let kept =
+                there.filter(|((_, before), _)| same_home && (same.is_some() || same_sets(before, service)));
             let sets = match kept {
                 Some((_, built)) => Sets::Kept(built),
                 None => {
                     moved = true;
-                    Sets::New(sets(name, service, there.map(|(_, built)| &**built)))
+                    Sets::New(sets(workload, name, service, there.map(|(_, built)| &**built)))
                 }
             };
             services.push(Part {
@@ -233,13 +260,21 @@ fn same_sets(a: &snapshot::Service, b: &snapshot::Service) -> bool {
 }
 
 /// The endpoint sets of a service's ports. What was behind the same port before stays what it is.
-fn sets(name: &ObjectName, service: &snapshot::Service, before: Option<&Service>) -> Vec<Arc<EndpointSet>> {
+fn sets(
+    workload: &snapshot::Workload,
+    name: &ObjectName,
+    service: &snapshot::Service,
+    before: Option<&Service>,
+) -> Vec<Arc<EndpointSet>> {
     let sets = service.ports.iter().map(|port| {
         let mut ports = before.iter().flat_map(|before| &before.ports);
         let known = Known::of(ports.find(|there| there.name == port.name).map(|port| &*port.own));
         let endpoints = service.endpoints.iter().filter_map(|endpoint| {
             let address = endpoint.addresses.get(&port.name)?;
-            Some(known.endpoint(*address, endpoint.identity.as_ref()))
+            Some(match own_process(workload, endpoint, *address) {
+                Some(process) => known.endpoint(process, None),
+                None => known.endpoint(*address, endpoint.identity.as_ref()),
+            })
         });
         EndpointSet::new(
             name.clone(),

@@ -76,6 +76,17 @@ impl EndpointSet {
         })
     }
 
+    /// The set with only one of its endpoints.
+    pub fn only(&self, endpoint: Arc<Endpoint>) -> Arc<Self> {
+        Arc::new(Self {
+            service: self.service.clone(),
+            label: Arc::clone(&self.label),
+            protocol: self.protocol,
+            policy: self.policy,
+            endpoints: vec![endpoint],
+        })
+    }
+
     /// How one of them is chosen.
     pub fn balancer(&self) -> BalancerKind {
         self.policy.balancer

@@ -75,6 +75,7 @@ mod tests {
     fn services(of: &[(&str, &[&str])]) -> Services {
         let service = |hosts: &[&str]| snapshot::Service {
             ports: Vec::new(),
+            addresses: Vec::new(),
             hosts: hosts.iter().map(ToString::to_string).collect(),
             policy: snapshot::TrafficPolicy::default(),
             endpoints: Arc::default(),

@@ -7,6 +7,7 @@
 mod build;
 mod endpoint;
 mod hosts;
+mod intercepted;
 mod retired;
 
 use std::collections::HashMap;
@@ -22,9 +23,11 @@ use mesh_api::split::Salt;
 
 pub use build::build;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet};
+pub use intercepted::Destination;
 pub use retired::Retired;
 
 use hosts::Hosts;
+use intercepted::Intercepted;
 
 /// What a proxy does now.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct Table {
     pub outbound: HashMap<SocketAddr, Option<Arc<ServicePort>>>,
     /// What is behind each inbound listener.
     pub inbound: HashMap<SocketAddr, Arc<Inbound>>,
+    /// What is meant by the addresses of intercepted connections; none: nothing is intercepted.
+    intercepted: Option<Intercepted>,
 }
 
 /// A service that can be called.
@@ -111,6 +116,29 @@ pub const NO_TIMEOUTS: Timeouts = Timeouts {
 };
 
 impl Table {
+    /// What an intercepted connection means that was going to this address; none: nothing of the mesh's.
+    pub fn destination(&self, address: SocketAddr) -> Option<&Destination> {
+        self.intercepted.as_ref()?.destinations.get(&address)
+    }
+
+    /// The workload's port that a connection was made to: the one it was going to when it was led to `listener`, or the one
+    /// behind it.
+    pub fn inbound_at(&self, listener: SocketAddr, destination: Option<SocketAddr>) -> Option<&Arc<Inbound>> {
+        match destination {
+            Some(destination) => self.intercepted.as_ref()?.inbound.get(&destination.port()),
+            None => self.inbound.get(&listener),
+        }
+    }
+
+    /// Whether intercepted connections are taken at this address.
+    pub fn intercepts_at(&self, listener: SocketAddr) -> bool {
+        let ports = self.intercepted.as_ref().map(|intercepted| intercepted.ports);
+        ports.is_some_and(|ports| {
+            ports.outbound_listeners().contains(&listener)
+                || (listener.ip().is_unspecified() && listener.port() == ports.inbound)
+        })
+    }
+
     /// The service that an authority names, and the port of it: the one of that number, or of the scheme's default, or
     /// its only one.
     pub fn find(&self, host: &str, port: Option<u16>) -> Option<&Arc<ServicePort>> {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::apply::Listening;
+use crate::listen::Takes;
 use crate::observe::Direction;
 use crate::testing::snapshot;
 
@@ -20,6 +21,13 @@ struct Case {
     state: StateDir,
     listening: Listening,
     running: Running,
+}
+
+fn takes(direction: Direction) -> Takes {
+    Takes {
+        direction,
+        intercepted: false,
+    }
 }
 
 fn listener() -> TcpListener {
@@ -71,7 +79,7 @@ async fn connections_that_wait_are_not_lost() {
     let socket = listener();
     let address = socket.local_addr().unwrap();
     listening
-        .add(address, Direction::Inbound, std::slice::from_ref(&socket))
+        .add(address, takes(Direction::Inbound), std::slice::from_ref(&socket))
         .unwrap();
     let takeover = TakeoverSocket::bind(&state).unwrap();
     let handing = tokio::spawn(hand_over(takeover, running));
@@ -119,7 +127,9 @@ async fn a_proxy_that_fails_to_take_over_changes_nothing() {
         // More sockets than one message holds.
         let sockets: Vec<_> = (0..wire::MAX_SOCKETS + 5).map(|_| listener()).collect();
         let first = sockets[0].local_addr().unwrap();
-        case.listening.add(first, Direction::Outbound, &sockets).unwrap();
+        case.listening
+            .add(first, takes(Direction::Outbound), &sockets)
+            .unwrap();
         case
     };
     let admin_at = running.admin.0;

@@ -94,7 +94,7 @@ fn summary(document: &Document) -> String {
         Document::Workload(object) => {
             let ports = object.spec.ports.iter();
             let ports: Vec<_> = ports
-                .map(|port| format!("{}:{}", port.name, port.listen))
+                .map(|port| format!("{}:{}", port.name, port.reached_at()))
                 .collect();
             let serves = if ports.is_empty() {
                 "serves nothing".into()

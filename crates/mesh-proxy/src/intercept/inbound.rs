@@ -1,0 +1,52 @@
+//! A connection to this workload that was led here: to the port of the process that it was going to.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mesh_api::document::MtlsMode;
+use tokio::net::TcpStream;
+
+use crate::connections::Seat;
+use crate::listen::{self, Entry};
+use crate::observe::{Direction, Record};
+use crate::tcp;
+use crate::worker::Worker;
+
+const INBOUND: Direction = Direction::Inbound;
+
+/// Takes a connection that was going to `destination`, an address of this workload's.
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    entry: Entry,
+    destination: SocketAddr,
+    seat: Arc<Seat>,
+) {
+    let (protocol, mtls) = {
+        let table = worker.shared.table.load();
+        let Some(table) = table.as_deref() else { return };
+        let inbound = table.inbound_at(entry.listener, entry.destination);
+        (inbound.map(|inbound| inbound.protocol), table.mesh.mtls)
+    };
+    let observe = worker.observe.shared();
+    match (protocol, mtls) {
+        (Some(protocol), _) => {
+            observe.intercepted(INBOUND, "workload");
+            listen::serve_secured(worker, stream, protocol, entry, seat).await;
+        }
+        // Nobody has said what this port is: without the mesh it would be reached, so it is where plaintext is accepted. It
+        // is reached at its own address, so that what listens on loopback alone stays there.
+        (None, MtlsMode::Permissive) => {
+            observe.intercepted(INBOUND, "passed-through");
+            seat.retire();
+            let record = Record::open(&worker.observe, INBOUND);
+            tcp::to_address(&worker, stream, destination, record, false).await;
+        }
+        (None, MtlsMode::Strict) => {
+            observe.intercepted(INBOUND, "undeclared-port");
+            tracing::debug!(%destination, "a connection to a port that the Workload does not declare was refused");
+            tcp::reset(&stream);
+        }
+    }
+}
