@@ -13,6 +13,7 @@ pub mod load;
 pub mod mesh;
 pub mod metrics;
 pub mod net;
+pub mod netns;
 pub mod process;
 pub mod returning;
 pub mod server;

@@ -25,7 +25,7 @@ use crate::client;
 use crate::documents::{self, NAMESPACE};
 use crate::metrics::Metrics;
 use crate::net::{free_port, local};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::wait;
 
 /// The Admin service of the control plane.
@@ -37,7 +37,8 @@ pub struct Mesh {
     // Processes end before their folder goes.
     proxies: BTreeMap<String, Proxy>,
     control: Option<Process>,
-    control_port: u16,
+    control_at: SocketAddr,
+    started_by: Vec<String>,
     leaf_lifetime: String,
     workers: usize,
     drain_limit: &'static str,
@@ -65,6 +66,10 @@ pub struct Options {
     pub workers: usize,
     /// How long a sidecar that ends has for what is in flight, as `mesh-proxy --drain-limit` takes it.
     pub drain_limit: &'static str,
+    /// Where the control plane listens; none: on a free port of loopback.
+    pub control_at: Option<SocketAddr>,
+    /// What starts the control plane's process: on another machine, for instance. None: this process.
+    pub started_by: Vec<String>,
 }
 
 impl Default for Options {
@@ -73,6 +78,8 @@ impl Default for Options {
             leaf_lifetime: "24h",
             workers: 1,
             drain_limit: "10m",
+            control_at: None,
+            started_by: Vec::new(),
         }
     }
 }
@@ -112,7 +119,11 @@ impl Mesh {
         let mut mesh = Self {
             proxies: BTreeMap::new(),
             control: None,
-            control_port: free_port()?,
+            control_at: match options.control_at {
+                Some(address) => address,
+                None => local(free_port()?),
+            },
+            started_by: options.started_by.clone(),
             leaf_lifetime: options.leaf_lifetime.to_owned(),
             workers: options.workers,
             drain_limit: options.drain_limit,
@@ -136,7 +147,7 @@ impl Mesh {
 
     /// Where the control plane listens for sidecars.
     pub fn control_address(&self) -> SocketAddr {
-        local(self.control_port)
+        self.control_at
     }
 
     /// The root certificate.
@@ -256,11 +267,12 @@ impl Mesh {
             "--state".into(),
             folder.join("control").into_os_string(),
             "--listen".into(),
-            local(self.control_port).to_string().into(),
+            self.control_at.to_string().into(),
             "--leaf-lifetime".into(),
             self.leaf_lifetime.clone().into(),
         ];
-        let mut process = Process::start("control", "mesh-control", &arguments, folder)?;
+        let binary = process::binary("mesh-control")?;
+        let mut process = Process::start_by(&self.started_by, "control", &binary, &arguments, folder)?;
         wait::until("the control plane", async || {
             process.check()?;
             Ok(self.status().await.ok().map(|_| ()))
@@ -307,7 +319,7 @@ impl Mesh {
         let path = |path: PathBuf| path.display().to_string();
         let arguments = [
             ("--workload", format!("{NAMESPACE}/{workload}")),
-            ("--control", local(self.control_port).to_string()),
+            ("--control", self.control_at.to_string()),
             ("--trust-bundle", path(self.root())),
             ("--token-file", path(token_file)),
             ("--state", path(folder.join(format!("proxy-{workload}")))),

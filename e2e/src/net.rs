@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::netns::{self, Machine};
+
 /// The first port that is handed out, and the one below which it stays where the system does not say.
 const LOWEST: u16 = 10_240;
 const EPHEMERAL: u16 = 32_768;
@@ -70,6 +72,21 @@ impl Capture {
     pub fn start(ports: &[u16]) -> Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(EVERY_PROTOCOL)))
             .context("open a packet socket")?;
+        Self::of(socket, ports)
+    }
+
+    /// Starts to listen on another machine.
+    ///
+    /// # Errors
+    /// When this process may not.
+    pub fn start_on(machine: &Machine, ports: &[u16]) -> Result<Self> {
+        let socket = netns::on(&machine.path(), || {
+            Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(EVERY_PROTOCOL)))
+        })?;
+        Self::of(socket.context("open a packet socket")?, ports)
+    }
+
+    fn of(socket: Socket, ports: &[u16]) -> Result<Self> {
         socket.set_read_timeout(Some(LOOK))?;
         // More than fits is lost: room for all that a scenario sends.
         socket.set_recv_buffer_size(32 << 20)?;
@@ -111,13 +128,15 @@ fn listen(mut socket: &Socket, ports: &[u16], stop: &AtomicBool) -> Vec<(u16, Ve
     }
 }
 
-/// Ports and payload of an Ethernet frame with TCP in IPv4 (RFC 791, RFC 9293).
+/// Ports and payload of an Ethernet frame with TCP in IPv4 or, without extension headers, IPv6 (RFC 791, 8200, 9293).
 fn tcp_payload(frame: &[u8]) -> Option<(u16, u16, &[u8])> {
-    let packet = frame
-        .get(14..)
-        .filter(|_| frame.get(12..14) == Some(&[0x08, 0x00]))?;
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    if packet.get(9) != Some(&6) {
+    let packet = frame.get(14..)?;
+    let (header, protocol) = match frame.get(12..14)? {
+        [0x08, 0x00] => (usize::from(packet.first()? & 0x0f) * 4, packet.get(9)?),
+        [0x86, 0xdd] => (40, packet.get(6)?),
+        _ => return None,
+    };
+    if *protocol != 6 {
         return None;
     }
     let segment = packet.get(header..)?;

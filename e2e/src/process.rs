@@ -56,10 +56,26 @@ impl Process {
         arguments: &[S],
         folder: &Path,
     ) -> Result<Self> {
+        Self::start_by(&[], name, &binary(program)?, arguments, folder)
+    }
+
+    /// Starts a program by means of others that are given its file and arguments.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_by<S: AsRef<std::ffi::OsStr>>(
+        by: &[String],
+        name: &str,
+        program: &Path,
+        arguments: &[S],
+        folder: &Path,
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(binary(program)?);
+        let mut words = by.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
