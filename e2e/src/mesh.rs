@@ -42,6 +42,7 @@ pub struct Mesh {
     leaf_lifetime: String,
     workers: usize,
     drain_limit: &'static str,
+    proxy_flags: Vec<String>,
     admin: Admin,
     folder: TempDir,
 }
@@ -70,6 +71,8 @@ pub struct Options {
     pub control_at: Option<SocketAddr>,
     /// What starts the control plane's process: on another machine, for instance. None: this process.
     pub started_by: Vec<String>,
+    /// More flags of each sidecar.
+    pub proxy_flags: Vec<String>,
 }
 
 impl Default for Options {
@@ -80,6 +83,7 @@ impl Default for Options {
             drain_limit: "10m",
             control_at: None,
             started_by: Vec::new(),
+            proxy_flags: Vec::new(),
         }
     }
 }
@@ -127,6 +131,7 @@ impl Mesh {
             leaf_lifetime: options.leaf_lifetime.to_owned(),
             workers: options.workers,
             drain_limit: options.drain_limit,
+            proxy_flags: options.proxy_flags.clone(),
             admin: admin(socket),
             folder,
         };
@@ -329,6 +334,7 @@ impl Mesh {
         ]
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .chain(self.proxy_flags.iter().cloned())
         .collect::<Vec<_>>();
         let process = Process::start(workload, "mesh-proxy", &arguments, folder)?;
         let proxy = Proxy {

@@ -3,7 +3,7 @@
 //! Reading and writing leave marks in a connection's [`Seat`], a handful of plain stores; no connection and no request
 //! has a timer of its own for this. When all places are taken, those that have been idle longest are asked to leave.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,6 +13,7 @@ use mesh_api::duration::Duration;
 
 use crate::cut::Cut;
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::observe::Direction;
 
 /// When all places are taken, this part of them is made free at once, so that looking for them is not done for each
@@ -26,10 +27,12 @@ const SHED_AT_ONCE: usize = 16;
 struct Room {
     /// Connections there are.
     taken: AtomicU32,
+    /// Those of them that were asked to leave for others.
+    leaving: AtomicU32,
     /// Seconds since the worker started.
     now: AtomicU32,
-    /// Whether nothing is to be read from clients for now.
-    paused: AtomicBool,
+    /// Whether nothing is to be read from clients for now: the process holds as much memory as it may.
+    paused: Arc<AtomicBool>,
 }
 
 /// A worker's connections.
@@ -39,8 +42,6 @@ pub struct Connections {
     seats: RefCell<Vec<Weak<Seat>>>,
     limits: Ages,
     places: u32,
-    /// Those that were asked to leave since the last look.
-    leaving: Cell<u32>,
 }
 
 /// Limits of time, in seconds.
@@ -58,6 +59,8 @@ pub struct Seat {
     direction: Direction,
     /// Whether it takes one of the worker's places.
     counted: bool,
+    /// Whether it was asked to leave for others.
+    evicted: AtomicBool,
     /// Since it was taken, until it is known what it speaks.
     greeting: Since,
     head: Since,
@@ -71,6 +74,8 @@ pub struct Seat {
     taken: AtomicU32,
     /// Whether it is no longer this connection's reading and writing that tells how it is.
     retired: AtomicBool,
+    /// Whether it was told to read nothing for now.
+    held_back: AtomicBool,
     told: AtomicU8,
     finishing: Since,
     /// Why its peer was told to go, and 1; 0: it was not.
@@ -114,10 +119,13 @@ impl Since {
 
 impl Connections {
     /// Of one of so many workers.
-    pub fn new(limits: &Limits, workers: usize) -> Self {
+    pub fn new(limits: &Limits, memory: &Memory, workers: usize) -> Self {
         let seconds = |it: Duration| u32::try_from(it.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
         Self {
-            room: Arc::default(),
+            room: Arc::new(Room {
+                paused: memory.flag(),
+                ..Room::default()
+            }),
             seats: RefCell::default(),
             limits: Ages {
                 head: seconds(limits.head_timeout),
@@ -125,7 +133,6 @@ impl Connections {
                 stall: seconds(limits.stall_timeout),
             },
             places: limits.connections_of_worker(workers),
-            leaving: Cell::new(0),
         }
     }
 
@@ -135,8 +142,12 @@ impl Connections {
             cut(direction, Cut::Memory);
             return None;
         }
-        let taken = self.room.taken.load(Relaxed).saturating_sub(self.leaving.get());
-        if taken >= self.places && self.make_room(&cut) == 0 {
+        let staying = self
+            .room
+            .taken
+            .load(Relaxed)
+            .saturating_sub(self.room.leaving.load(Relaxed));
+        if staying >= self.places && self.make_room(&cut) == 0 {
             cut(direction, Cut::TooManyConnections);
             return None;
         }
@@ -167,6 +178,7 @@ impl Connections {
             room: Arc::clone(&self.room),
             direction,
             counted,
+            evicted: AtomicBool::new(false),
             greeting: Since::default(),
             head: Since::default(),
             idle: Since::default(),
@@ -175,6 +187,7 @@ impl Connections {
             served: AtomicBool::new(false),
             taken: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
             told: AtomicU8::new(0),
             finishing: Since::default(),
             blamed: AtomicU8::new(0),
@@ -204,29 +217,31 @@ impl Connections {
         }
         for (_, seat) in &idle[..many] {
             cut(seat.direction, Cut::Evicted);
+            if seat.counted {
+                seat.evicted.store(true, Relaxed);
+                self.room.leaving.fetch_add(1, Relaxed);
+            }
             // Nothing of a request is lost with half a head.
             let idle = seat.idle.age(now).is_some() && seat.head.age(now).is_none();
             seat.tell(if idle { Told::Finish } else { Told::Close });
         }
-        self.leaving.set(self.leaving.get() + many as u32);
         many
     }
 
-    /// Looks at every connection, a second after the last time. `pressed`: the process holds as much memory as it may.
-    pub fn look(&self, pressed: bool, cut: impl Fn(Direction, Cut)) {
+    /// Looks at every connection, a second after the last time.
+    pub fn look(&self, cut: impl Fn(Direction, Cut)) {
         let now = self.room.now.load(Relaxed) + 1;
         self.room.now.store(now, Relaxed);
-        self.leaving.set(0);
-        let resumed = self.room.paused.swap(pressed, Relaxed) && !pressed;
+        let paused = self.room.paused.load(Relaxed);
         self.seats.borrow_mut().retain(|seat| {
             let Some(seat) = seat.upgrade() else { return false };
-            if resumed {
+            if !paused && seat.held_back.swap(false, Relaxed) {
                 seat.wake();
             }
             seat.look(now, &self.limits, &cut);
             true
         });
-        if pressed {
+        if paused {
             self.shed(cut);
         }
     }
@@ -284,6 +299,7 @@ impl Seat {
     pub fn paused(&self, waker: &Waker) -> bool {
         let paused = self.room.paused.load(Relaxed);
         if paused {
+            self.held_back.store(true, Relaxed);
             self.wait(waker);
         }
         paused
@@ -317,11 +333,6 @@ impl Seat {
     /// The second it is, for what is regained by the second.
     pub fn now(&self) -> u32 {
         self.room.now.load(Relaxed)
-    }
-
-    /// Whether this process holds as much memory as it may.
-    pub fn pressed(&self) -> bool {
-        self.room.paused.load(Relaxed)
     }
 
     /// A request whose head is there, until what is returned is dropped.
@@ -424,6 +435,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if self.counted {
             self.room.taken.fetch_sub(1, Relaxed);
+        }
+        if self.evicted.load(Relaxed) {
+            self.room.leaving.fetch_sub(1, Relaxed);
         }
     }
 }

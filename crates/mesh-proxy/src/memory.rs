@@ -1,24 +1,31 @@
 //! Whether this process holds as much memory as it may. One thread asks the kernel, now and then; all others read the
 //! answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::observe::process;
 
-/// How often the kernel is asked.
-const PERIOD: Duration = Duration::from_millis(250);
+/// How often the kernel is asked, and how often from half of the limit on: peers can fill a lot in a tenth of a second.
+const PERIOD: Duration = Duration::from_millis(100);
+const CLOSE_PERIOD: Duration = Duration::from_millis(10);
 /// From which part of the limit on, in hundredths, it is over again.
 const RELIEF: u64 = 90;
 
 /// Whether load is to be shed.
 #[derive(Debug, Default)]
-pub struct Memory(AtomicBool);
+pub struct Memory(Arc<AtomicBool>);
 
 impl Memory {
     /// Whether load is to be shed.
     pub fn pressed(&self) -> bool {
         self.0.load(Relaxed)
+    }
+
+    /// The same, for whoever asks very often.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Takes a reading in, with the limit it is held against. Returns whether that changed anything.
@@ -38,10 +45,7 @@ impl Memory {
         let Some(memory) = process::Resident::open() else {
             return tracing::warn!("memory: there is no /proc/self/statm: --memory-limit is not kept");
         };
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             let resident = memory.bytes().unwrap_or_default();
             if self.read(resident, limit) {
                 if self.pressed() {
@@ -50,6 +54,12 @@ impl Memory {
                     tracing::info!(resident, limit, "memory: there is room again");
                 }
             }
+            let period = if resident > limit / 2 {
+                CLOSE_PERIOD
+            } else {
+                PERIOD
+            };
+            tokio::time::sleep(period).await;
         }
     }
 }

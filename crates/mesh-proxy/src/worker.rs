@@ -43,7 +43,7 @@ impl Worker {
     /// One of so many.
     pub fn new(shared: Arc<Shared>, observe: &Arc<Observe>, workers: usize) -> Rc<Self> {
         Rc::new(Self {
-            connections: Connections::new(&shared.limits, workers),
+            connections: Connections::new(&shared.limits, &shared.memory, workers),
             shared,
             pools: Pools::default(),
             server_first: ServerFirst::default(),
@@ -56,10 +56,9 @@ impl Worker {
     /// Looks at all connections, a second after the last time.
     pub fn sweep(&self) {
         self.pools.sweep(tokio::time::Instant::now());
-        self.connections
-            .look(self.shared.memory.pressed(), |direction, why| {
-                self.cut(direction, why);
-            });
+        self.connections.look(|direction, why| {
+            self.cut(direction, why);
+        });
     }
 
     /// Counts a connection that was refused or closed for this.

@@ -8,13 +8,16 @@ const OUT: Direction = Direction::Outbound;
 
 struct Case {
     connections: Connections,
+    memory: Memory,
     cuts: RefCell<Vec<Cut>>,
 }
 
 impl Case {
     fn new(limits: &Limits) -> Self {
+        let memory = Memory::default();
         Self {
-            connections: Connections::new(limits, 1),
+            connections: Connections::new(limits, &memory, 1),
+            memory,
             cuts: RefCell::default(),
         }
     }
@@ -25,9 +28,9 @@ impl Case {
     }
 
     fn seconds(&self, count: u32, pressed: bool) {
+        self.memory.read(u64::from(pressed), 0);
         for _ in 0..count {
-            self.connections
-                .look(pressed, |_, cut| self.cuts.borrow_mut().push(cut));
+            self.connections.look(|_, cut| self.cuts.borrow_mut().push(cut));
         }
     }
 
@@ -187,6 +190,19 @@ fn when_all_places_are_taken_the_idle_make_room() {
     assert_eq!(told(&seats[2]), Some(Told::Finish));
     assert_eq!(told(&seats[0]), None, "a request is never sacrificed");
     assert_eq!(case.cuts(), [Cut::Evicted; 3]);
+}
+
+#[test]
+fn there_are_never_more_than_there_are_places_and_some_that_leave() {
+    let case = Case::new(&limits(64));
+    let mut seats = Vec::new();
+    for _ in 0..1_000 {
+        seats.push(case.take().unwrap());
+        // Those that were told to go go, each before the next look.
+        seats.retain(|seat| told(seat).is_none());
+        assert!(seats.len() <= 64);
+    }
+    assert_eq!(case.connections.room.leaving.load(Relaxed), 0);
 }
 
 #[test]
