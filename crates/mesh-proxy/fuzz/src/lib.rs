@@ -21,6 +21,7 @@ use mesh_proxy::worker::Worker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 /// Far longer than any limit: what takes longer hangs.
@@ -58,6 +59,9 @@ impl Proxy {
             .expect("a runtime");
         let local = LocalSet::new();
         let answer: Arc<Mutex<Vec<u8>>> = Arc::default();
+        // libFuzzer's own main leaves SIGPIPE as it is: writing to a closed connection would end the process.
+        let pipe = local.block_on(&runtime, async { signal(SignalKind::pipe()) });
+        pipe.expect("SIGPIPE is taken");
         let server = local.block_on(&runtime, server(Arc::clone(&answer)));
         let limits = |text: &str| text.parse().expect("a duration");
         let shared = Arc::new(Shared {
