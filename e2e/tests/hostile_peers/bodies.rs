@@ -269,7 +269,7 @@ async fn an_early_answer_arrives_and_half_a_connection_is_none() -> Result<()> {
     raw.send(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").await?;
     stub.asked().await;
     tokio::io::AsyncWriteExt::shutdown(&mut raw.0).await?;
-    assert!(raw.to_end().await?.is_empty());
+    assert!(raw.until_closed().await?.is_empty());
     for sidecar in ["client", "web"] {
         mesh_e2e::wait::until("nothing in flight", async || {
             let open = scene.metrics(sidecar).await?.sum("mesh_in_flight", &[]);

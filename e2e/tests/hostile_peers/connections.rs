@@ -54,7 +54,7 @@ async fn when_all_are_busy_more_are_refused_and_the_busy_go_on() -> Result<()> {
     }))
     .await?;
     for _ in 0..20 {
-        let refused = Raw::connect(outbound).await?.to_end().await?;
+        let refused = Raw::connect(outbound).await?.until_closed().await?;
         assert!(refused.is_empty());
     }
     assert_eq!(scene.cut("client", "too-many-connections").await?, 20);

@@ -81,7 +81,7 @@ async fn a_head_comes_in_time_and_an_idle_connection_has_its_own() -> Result<()>
                     while raw.send(b"x").await.is_ok() {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
-                    raw.to_end().await
+                    raw.until_closed().await
                 });
                 try_join_all(slow).await?;
                 assert!(began.elapsed() >= LIMIT, "no sooner than the limit");
@@ -110,7 +110,7 @@ async fn a_head_comes_in_time_and_an_idle_connection_has_its_own() -> Result<()>
         .context("an idle connection has more time than a head")?;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let idle = Instant::now();
-    assert!(raw.to_end().await?.is_empty());
+    assert!(raw.until_closed().await?.is_empty());
     assert!(idle.elapsed() >= IDLE - Duration::from_secs(1));
     scene.until_cut("client", "idle", 1).await?;
     scene.check()

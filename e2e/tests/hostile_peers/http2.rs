@@ -47,7 +47,8 @@ fn floods() -> Vec<Flood> {
         flood(
             "rapid reset (CVE-2023-44487)",
             |n| [open(n), cancel(n)].concat(),
-            "resets",
+            // Who is first: the frames' count, or the one of streams that were not looked at yet.
+            "resets|flood",
         ),
         Flood {
             paced: true,

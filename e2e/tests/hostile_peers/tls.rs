@@ -27,7 +27,7 @@ async fn a_handshake_comes_in_time() -> Result<()> {
                 while number % 3 == 2 && raw.send(b"x").await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
-                raw.to_end().await
+                raw.until_closed().await
             });
             try_join_all(slow).await?;
             assert!(began.elapsed() >= LIMIT, "no sooner than the limit");
@@ -63,7 +63,7 @@ async fn a_storm_of_handshakes_leaves_others_time() -> Result<()> {
                     let mut bytes = HELLO.to_vec();
                     bytes.resize(HELLO.len() + 506, number);
                     raw.send(&bytes).await?;
-                    raw.to_end().await
+                    raw.until_closed().await
                 });
                 try_join_all(storm).await?;
             }

@@ -81,12 +81,17 @@ impl Attack {
         let open =
             |stream, fields: &[(&str, &str)]| frame(HEADERS, END_HEADERS, stream, &head("POST", fields));
         match self {
-            Self::SlowHead => drop(http1(b"GET / HTTP/1.1\r\nHost: web\r\nx").await?.to_end().await?),
+            Self::SlowHead => drop(
+                http1(b"GET / HTTP/1.1\r\nHost: web\r\nx")
+                    .await?
+                    .until_closed()
+                    .await?,
+            ),
             Self::SlowBody => {
                 drop(
                     http1(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 9\r\n\r\nx")
                         .await?
-                        .to_end()
+                        .until_closed()
                         .await?,
                 );
             }
@@ -95,12 +100,12 @@ impl Attack {
                 tokio::time::sleep(Duration::from_secs(4)).await;
                 drop(raw);
             }
-            Self::Silence => drop(http1(b"").await?.to_end().await?),
+            Self::Silence => drop(http1(b"").await?.until_closed().await?),
             Self::Reset => http1(b"GET / HTTP/1.1\r\nHost: web\r\nx-size: 1000000\r\n\r\n")
                 .await?
                 .0
                 .set_zero_linger()?,
-            Self::Garbage => drop(http1(&[0xff; 512]).await?.to_end().await?),
+            Self::Garbage => drop(http1(&[0xff; 512]).await?.until_closed().await?),
             Self::HugeHead => {
                 let mut raw = http1(b"GET / HTTP/1.1\r\nHost: web\r\nx: ").await?;
                 while raw.send(&[b'y'; 8 << 10]).await.is_ok() {}
@@ -137,7 +142,7 @@ impl Attack {
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
             Self::TinyData => {
-                flood(&[], open(1, &[("x-pause", "1000")]), |_| frame(DATA, 0, 1, b"x")).await?
+                flood(&[], open(1, &[("x-pause", "1000")]), |_| frame(DATA, 0, 1, b"x")).await?;
             }
         }
         Ok(())
