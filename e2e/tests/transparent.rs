@@ -5,7 +5,6 @@
 
 #[path = "transparent/elsewhere.rs"]
 mod elsewhere;
-#[allow(dead_code, reason = "other tests use the rest")]
 mod kit;
 #[path = "transparent/model_server.rs"]
 mod model_server;
