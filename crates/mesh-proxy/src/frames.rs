@@ -1,8 +1,10 @@
 //! The frames that an HTTP/2 peer sends, counted by what they are worth, so that one that only makes work is told to go.
 //!
 //! What HTTP/2's implementation bounds itself is left to it: bytes and number of a head's frames, streams, resets of
-//! streams it has not handed on, empty and tiny DATA frames. It answers each PING and SETTINGS, though, and takes any
-//! number of resets that come one by one. Only the nine bytes before each frame are looked at (RFC 9113, §4.1).
+//! streams it has not handed on, tiny DATA frames. It answers each PING and SETTINGS, though, and takes any number of
+//! resets that come one by one; and it takes no more than a hundred empty DATA frames in the life of a connection, which
+//! honest peers send in days: those are named, to be left out. Only the nine bytes before each frame are looked at
+//! (RFC 9113, §4.1).
 
 use crate::cut::Cut;
 
@@ -17,6 +19,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What a SETTINGS frame costs: it is answered, and may touch the window of every stream.
@@ -43,6 +46,8 @@ pub struct Frames {
     wrote: bool,
     /// Frames beyond the allowance that were let go.
     torn: u32,
+    /// Where in the bytes read last the frames stand that say nothing.
+    idle: Vec<usize>,
 }
 
 /// What came of some bytes.
@@ -106,6 +111,7 @@ impl Frames {
             server: false,
             wrote: false,
             torn: 0,
+            idle: Vec::new(),
         }
     }
 
@@ -128,8 +134,24 @@ impl Frames {
         self.block
     }
 
+    /// Leaves the frames that say nothing out of the bytes read last, and says how many bytes are left.
+    pub fn leave_out(&mut self, bytes: &mut [u8]) -> usize {
+        let Some(&first) = self.idle.first() else {
+            return bytes.len();
+        };
+        let mut kept = first;
+        for (number, at) in self.idle.iter().enumerate() {
+            let next = self.idle.get(number + 1).copied().unwrap_or(bytes.len());
+            bytes.copy_within(at + HEAD..next, kept);
+            kept += next - (at + HEAD);
+        }
+        self.idle.clear();
+        kept
+    }
+
     /// Takes in what was read, in second `now`.
     pub fn read(&mut self, bytes: &[u8], now: u32) -> Seen {
+        self.idle.clear();
         let mut at = 0;
         while at < bytes.len() {
             if self.skip > 0 {
@@ -155,11 +177,19 @@ impl Frames {
                 if self.torn > TORN {
                     return Seen::Torn(cut);
                 }
+            } else if self.says_nothing() && more == HEAD {
+                self.idle.push(at - HEAD);
             }
         }
         let whole = self.block.is_none() && self.have == 0;
         let in_headers = self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION);
         Seen::Fine(!whole || in_headers)
+    }
+
+    /// Whether the frame that begins is a DATA frame without data that ends nothing.
+    fn says_nothing(&self) -> bool {
+        let [a, b, c, kind, flags, ..] = self.head;
+        kind == DATA && [a, b, c] == [0; 3] && flags & END_STREAM == 0
     }
 
     /// A frame's head is there.
@@ -168,8 +198,8 @@ impl Frames {
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length as usize;
         let fine = match kind {
+            DATA if self.says_nothing() => self.empty.spend(1, now),
             DATA => {
-                // Those that are empty are counted by the implementation.
                 if length > 0 {
                     self.empty.earn(USEFUL);
                 }
@@ -361,6 +391,36 @@ mod tests {
             assert_eq!(cut, Some(Cut::EmptyFrames), "{piece}");
             assert!((100 * 17..=201 * 17).contains(&passed), "{piece}: {passed}");
         }
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_left_out() {
+        let nothing = frame(DATA, 0, 1, b"");
+        let end = frame(DATA, END_STREAM, 1, b"");
+        let data = frame(DATA, 0, 3, b"hello");
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        for frames in [
+            vec![&nothing],
+            vec![&data, &nothing, &nothing, &end],
+            vec![&nothing, &data, &nothing, &ping],
+            vec![&end, &data, &ping],
+            vec![&ping, &nothing],
+        ] {
+            let mut bytes = frames.iter().copied().flatten().copied().collect::<Vec<u8>>();
+            let useful = frames.iter().filter(|frame| ***frame != nothing);
+            let expected = useful.copied().flatten().copied().collect::<Vec<u8>>();
+            let mut frames = client();
+            assert_eq!(frames.read(&bytes, 0), Seen::Fine(false));
+            let kept = frames.leave_out(&mut bytes);
+            assert_eq!(bytes[..kept], expected);
+            assert_eq!(frames.leave_out(&mut bytes[..kept]), kept, "only once");
+        }
+        // What came in part has been handed on already.
+        let mut frames = client();
+        frames.read(&nothing[..4], 0);
+        frames.read(&nothing[4..], 0);
+        assert_eq!(frames.leave_out(&mut [0; 5]), 5);
+        assert_eq!(passes(&mut client(), &nothing, 0), 100, "they are counted");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A connection as its limits see it: each read and write leaves a mark in its [`Seat`], and the frames of HTTP/2 are
-//! counted. A peer that floods is heard no further than the end of its last good frame, and told to calm down.
+//! counted, those that say nothing left out. A peer that floods is heard no further than the end of its last good frame,
+//! and told to calm down.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -52,14 +53,18 @@ impl<I> Guarded<I> {
         }
     }
 
-    /// What was read: it goes on, up to where the peer is told to go.
+    /// What was read: it goes on but for what says nothing, up to where the peer is told to go.
     fn read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let bytes = &buf.filled()[before..];
         match &mut self.speaks {
             Speaks::Http1 => self.seat.read(bytes.len(), self.seat.awaits_head()),
             Speaks::Calm(_) => {}
             Speaks::Http2(frames) => match frames.read(bytes, self.seat.now()) {
-                Seen::Fine(mid_head) => self.seat.read(bytes.len(), mid_head),
+                Seen::Fine(mid_head) => {
+                    self.seat.read(bytes.len(), mid_head);
+                    let kept = frames.leave_out(&mut buf.filled_mut()[before..]);
+                    buf.set_filled(before + kept);
+                }
                 Seen::Torn(cut) => {
                     self.seat.blame(cut);
                     return Err(io::Error::other(cut.as_str()));
@@ -101,8 +106,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        Poll::Ready(this.read(buf, before))
+        loop {
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let ended = buf.filled().len() == before;
+            this.read(buf, before)?;
+            // Nothing read means the end: what was left out whole is not one.
+            if ended || buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

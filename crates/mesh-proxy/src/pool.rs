@@ -30,6 +30,10 @@ use crate::worker::Worker;
 /// How many streams an HTTP/2 connection carries before another is opened: what servers allow at least (RFC 9113,
 /// §6.5.2, advises them to allow no fewer).
 const STREAMS_PER_CONNECTION: usize = 100;
+/// How many streams of an HTTP/2 connection are given up before their end until it takes no more. h2 counts what still
+/// arrives on them against a budget that it never gives back, and ends the connection, with whatever runs on it, when
+/// that is spent: some 16,000 small frames, of which a stream that is given up leaves a few.
+const MAX_ABANDONED: usize = 500;
 /// How many idle HTTP/1.1 connections are kept for an endpoint.
 const MAX_IDLE: usize = 256;
 /// HTTP/2 windows: a stream's, and a connection's. Large tensors fill the first, many streams the second.
@@ -56,6 +60,7 @@ struct Pool {
 struct Multiplexed {
     sender: http2::SendRequest<RequestBody>,
     streams: Cell<usize>,
+    abandoned: Cell<usize>,
     last_used: Cell<Instant>,
 }
 
@@ -68,12 +73,17 @@ enum Lent {
 }
 
 /// A stream of a shared connection, counted until it is dropped.
-struct Stream(Rc<Multiplexed>);
+struct Stream {
+    of: Rc<Multiplexed>,
+    finished: bool,
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.last_used.set(Instant::now());
+        let of = &self.of;
+        of.streams.set(of.streams.get() - 1);
+        of.abandoned.set(of.abandoned.get() + usize::from(!self.finished));
+        of.last_used.set(Instant::now());
     }
 }
 
@@ -196,6 +206,7 @@ impl Pool {
         let connection = Rc::new(Multiplexed {
             sender,
             streams: Cell::new(0),
+            abandoned: Cell::new(0),
             last_used: Cell::new(Instant::now()),
         });
         self.shared.borrow_mut().push(Rc::clone(&connection));
@@ -204,7 +215,10 @@ impl Pool {
 
     fn take_stream(&self) -> Option<Lease> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|connection| !connection.sender.is_closed());
+        // One that was given up too often ends with the streams that it has.
+        shared.retain(|connection| {
+            !connection.sender.is_closed() && connection.abandoned.get() < MAX_ABANDONED
+        });
         shared
             .iter()
             .find(|connection| connection.streams.get() < STREAMS_PER_CONNECTION)
@@ -241,7 +255,11 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 impl Multiplexed {
     fn lease(self: &Rc<Self>) -> Lease {
         self.streams.set(self.streams.get() + 1);
-        Lease(Lent::Http2(self.sender.clone(), Stream(Rc::clone(self))))
+        let stream = Stream {
+            of: Rc::clone(self),
+            finished: false,
+        };
+        Lease(Lent::Http2(self.sender.clone(), stream))
     }
 }
 
@@ -269,7 +287,7 @@ impl Lease {
                     idle.push((sender, Instant::now()));
                 }
             }
-            Lent::Http2(_, stream) => drop(stream),
+            Lent::Http2(_, mut stream) => stream.finished = true,
         }
     }
 }

@@ -118,7 +118,11 @@ fn floods() -> Vec<Flood> {
         ),
         Flood {
             opening: open(1),
-            ..flood("empty DATA (CVE-2019-9518)", |_| frame(DATA, 0, 1, b""), "flood")
+            ..flood(
+                "empty DATA (CVE-2019-9518)",
+                |_| frame(DATA, 0, 1, b""),
+                "empty-frames",
+            )
         },
         Flood {
             opening: frame(DATA, 0, 0, b"x"),

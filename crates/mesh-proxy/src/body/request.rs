@@ -324,7 +324,8 @@ impl Source {
                 Ok(data) => data,
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
-            if let Some(data) = self.put_in(data) {
+            // An empty piece says nothing, and an HTTP/2 server ends a connection that brings too many of them.
+            if let Some(data) = self.put_in(data).filter(|data| !data.is_empty()) {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }

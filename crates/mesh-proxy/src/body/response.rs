@@ -149,31 +149,38 @@ impl Upstream {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.record.response_bytes(data.len() as u64);
-                    self.last_moved = Instant::now();
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    self.read_status(trailers);
-                }
-                if self.body.is_end_stream() {
+        loop {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(None) => {
                     self.end();
+                    return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Err(error))) => {
+                    let failure = midway(&self.source.borrow(), &error);
+                    return Poll::Ready(self.fail(&failure, error.into()));
+                }
+                Poll::Pending => {
+                    let failure = ready!(self.poll_overdue(cx));
+                    let error = failure.detail.clone().into();
+                    return Poll::Ready(self.fail(&failure, error));
+                }
+            };
+            if let Some(data) = frame.data_ref() {
+                self.record.response_bytes(data.len() as u64);
+                self.last_moved = Instant::now();
+            } else if let Some(trailers) = frame.trailers_ref() {
+                self.read_status(trailers);
             }
-            Poll::Ready(None) => {
+            let ended = self.body.is_end_stream();
+            if ended {
                 self.end();
-                Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => {
-                let failure = midway(&self.source.borrow(), &error);
-                Poll::Ready(self.fail(&failure, error.into()))
-            }
-            Poll::Pending => {
-                let failure = ready!(self.poll_overdue(cx));
-                let error = failure.detail.clone().into();
-                Poll::Ready(self.fail(&failure, error))
+            // An empty piece says nothing, and an HTTP/2 client ends a connection that brings too many of them.
+            match frame.data_ref() {
+                Some(data) if data.is_empty() && ended => return Poll::Ready(None),
+                Some(data) if data.is_empty() => {}
+                _ => return Poll::Ready(Some(Ok(frame))),
             }
         }
     }
@@ -246,10 +253,16 @@ impl Drop for Upstream {
 
 /// Why a response broke off: because the request's body did, or because the server went away.
 fn midway(source: &Source, error: &hyper::Error) -> Failure {
+    use std::error::Error;
     source.failure().cloned().unwrap_or_else(|| {
+        // What broke is told by what caused it: a stream that was reset, a connection that was lost.
+        let cause = error.source().map(|cause| format!(": {cause}"));
         Failure::new(
             Reason::ResetMidway,
-            format!("the server went away in the middle of its response: {error}"),
+            format!(
+                "the server went away in the middle of its response: {error}{}",
+                cause.unwrap_or_default()
+            ),
         )
     })
 }

@@ -1,0 +1,134 @@
+//! What many requests leave on one HTTP/2 connection to a server does not end it: other streams run there.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use common::{Proxy, service};
+use h2::client::{ResponseFuture, SendRequest};
+use http::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A server that answers every call with one piece and two empty ones, and keeps those of `/open` open.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&connections);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream));
+            }
+        });
+        Self { address, connections }
+    }
+}
+
+async fn serve(stream: TcpStream) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((mut request, mut respond))) = connection.accept().await {
+        tokio::spawn(async move {
+            let path = request.uri().path().to_owned();
+            while path != "/open"
+                && let Some(Ok(_)) = request.body_mut().data().await
+            {}
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream
+                .send_data(Bytes::from_static(b"a"), path != "/open")
+                .unwrap();
+            // Of an open one, hear no more than that the client is gone.
+            if path == "/open" {
+                let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+            }
+        });
+    }
+}
+
+async fn connect(port: u16) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+/// A call whose last piece is empty, as most clients end a stream of messages.
+fn call(sender: &mut SendRequest<Bytes>, path: &str) -> ResponseFuture {
+    let request = Request::post(format!("http://fraud{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (response, mut stream) = sender.send_request(request, false).unwrap();
+    stream.send_data(Bytes::from_static(b"x"), false).unwrap();
+    stream.send_data(Bytes::new(), true).unwrap();
+    response
+}
+
+#[tokio::test]
+async fn empty_pieces_do_not_end_it() {
+    const CALLS: usize = 300;
+    let server = Server::start().await;
+    let proxy = Proxy::start_before(
+        server.address,
+        "http",
+        &service("fraud", "http", &[server.address]),
+    );
+    for (number, port) in [proxy.fraud_port, proxy.inbound_port].into_iter().enumerate() {
+        let mut sender = connect(port).await;
+        let mut open = call(&mut sender, "/open").await.unwrap().into_body();
+        assert_eq!(open.data().await.unwrap().unwrap(), "a");
+        for count in 0..CALLS {
+            let mut sender = sender.clone().ready().await.unwrap();
+            let response = call(&mut sender, "/").await.unwrap();
+            assert_eq!(response.status(), 200, "call {count}");
+            let mut body = response.into_body();
+            while let Some(piece) = body.data().await {
+                piece.unwrap();
+            }
+        }
+        assert_eq!(server.connections.load(Ordering::SeqCst), number + 1);
+        // Nothing more comes of the open one, and it has not ended.
+        assert!(!open.is_end_stream());
+        let silent = std::future::poll_fn(|cx| std::task::Poll::Ready(open.poll_data(cx).is_pending()));
+        assert!(silent.await, "the open stream goes on");
+    }
+}
+
+#[tokio::test]
+async fn streams_that_are_given_up_wear_it_out_before_they_break_it() {
+    const CALLS: usize = 600;
+    let server = Server::start().await;
+    let proxy = Proxy::start_before(
+        server.address,
+        "http",
+        &service("fraud", "http", &[server.address]),
+    );
+    let mut sender = connect(proxy.fraud_port).await;
+    let mut first = call(&mut sender, "/open").await.unwrap().into_body();
+    assert_eq!(first.data().await.unwrap().unwrap(), "a");
+    for _ in 0..CALLS {
+        let mut sender = connect(proxy.fraud_port).await;
+        let mut given_up = call(&mut sender, "/open").await.unwrap().into_body();
+        given_up.data().await.unwrap().unwrap();
+    }
+    assert_eq!(
+        server.connections.load(Ordering::SeqCst),
+        2,
+        "those that come later have a connection of their own"
+    );
+    let silent = std::future::poll_fn(|cx| std::task::Poll::Ready(first.poll_data(cx).is_pending()));
+    assert!(silent.await, "the open stream goes on");
+}
