@@ -8,7 +8,8 @@ pub(crate) mod peer;
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -85,12 +86,16 @@ impl Server {
     }
 }
 
+/// A port that nobody listens on, handed out once, and below the range that outgoing connections take theirs from.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((std::process::id().wrapping_mul(40_503) % 20_000) as u16));
+    loop {
+        let port = 10_240 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A proxy of workload `ml/client` that listens for all services on one port and for `fraud` on another. Callers of the
