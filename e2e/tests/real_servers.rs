@@ -180,11 +180,11 @@ fn command(process: &Process) -> Command {
 }
 
 fn free_port() -> anyhow::Result<u16> {
-    FreePorts::default().next()
+    FreePorts.next()
 }
 
 fn free_ports() -> anyhow::Result<Ports> {
-    FreePorts::default().three()
+    FreePorts.three()
 }
 
 /// A process group that ends with this value.

@@ -5,11 +5,11 @@
 pub(crate) mod serving;
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use mesh_e2e::net::free_port;
 use meshctl::demo::servers::Ports;
 use meshctl::demo::{self, Kit};
 use serde_json::Value;
@@ -72,17 +72,14 @@ pub(crate) fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// Ports that nobody listens on, held until this is dropped, so that no two are the same.
+/// Ports that nobody listens on, each handed out once.
 #[derive(Debug, Default)]
-pub(crate) struct FreePorts(Vec<TcpListener>);
+pub(crate) struct FreePorts;
 
 impl FreePorts {
     /// One more.
     pub(crate) fn next(&mut self) -> anyhow::Result<u16> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
-        let port = listener.local_addr()?.port();
-        self.0.push(listener);
-        Ok(port)
+        free_port()
     }
 
     /// Those of a server that speaks Open Inference V2.

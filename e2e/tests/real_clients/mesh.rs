@@ -37,7 +37,7 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// Runs a mesh with these documents and the access log on, and waits until its servers are ready.
-    pub(crate) fn up(mut documents: Vec<Value>, free: FreePorts) -> Result<Self> {
+    pub(crate) fn up(mut documents: Vec<Value>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("mesh-").tempdir()?;
         let folder = home.path().join("documents");
         fs::create_dir(&folder)?;
@@ -48,7 +48,6 @@ impl Mesh {
             fs::write(folder.join(format!("{number}.yaml")), document.to_string())?;
         }
         let log = File::create(home.path().join("up.log"))?;
-        drop(free);
         let up = meshctl(&home)?
             .args(["up", "--quiet"])
             .arg(folder)

@@ -10,7 +10,7 @@ use crate::seen;
 #[test]
 fn open_inference_works_through_two_sidecars() -> anyhow::Result<()> {
     let kit = kit()?;
-    let mut free = FreePorts::default();
+    let mut free = FreePorts;
     let ports = free.three()?;
     let server = servers::mlserver(&kit, ports, Versions::Both);
     let open = [("http", ports.http), ("grpc", ports.grpc)];
@@ -33,7 +33,7 @@ fn open_inference_works_through_two_sidecars() -> anyhow::Result<()> {
         route("iris", &rules),
         caller(proxy, &[(grpc, "iris grpc")]),
     ];
-    let mesh = Mesh::up(documents, free)?;
+    let mesh = Mesh::up(documents)?;
     let proxy = format!("http://{}", address(proxy));
     let rest = |args: &[&str]| {
         let mut client = script(&kit, "mlserver_v2.py");

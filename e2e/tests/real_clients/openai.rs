@@ -10,7 +10,7 @@ use crate::seen;
 #[test]
 fn openai_works_through_two_sidecars() -> anyhow::Result<()> {
     let kit = kit()?;
-    let mut free = FreePorts::default();
+    let mut free = FreePorts;
     let (proxy, chat) = (free.next()?, free.next()?);
     let to = |size: &str| {
         json!({
@@ -41,7 +41,7 @@ fn openai_works_through_two_sidecars() -> anyhow::Result<()> {
             service(size, OPENAI, &["http"]),
         ]);
     }
-    let mesh = Mesh::up(documents, free)?;
+    let mesh = Mesh::up(documents)?;
     let url = format!("http://{}/v1", address(chat));
     let proxy = format!("http://{}", address(proxy));
 

@@ -12,7 +12,7 @@ use crate::seen;
 #[test]
 fn tensorflow_serving_works_through_two_sidecars() -> anyhow::Result<()> {
     let kit = kit()?;
-    let mut free = FreePorts::default();
+    let mut free = FreePorts;
     let (proxy, local, port) = (free.next()?, free.next()?, free.next()?);
     let process = Process {
         program: kit.python(),
@@ -36,7 +36,7 @@ fn tensorflow_serving_works_through_two_sidecars() -> anyhow::Result<()> {
         route("tfs", &rules),
         caller(proxy, &[(local, "tfs")]),
     ];
-    let mesh = Mesh::up(documents, free)?;
+    let mesh = Mesh::up(documents)?;
     let (local, proxy) = (address(local), format!("http://{}", address(proxy)));
 
     // Each asks Predict, then GetModelMetadata of the same version, then GetModelStatus of all.

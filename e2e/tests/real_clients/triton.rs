@@ -39,7 +39,7 @@ fn rules() -> serde_json::Value {
 #[test]
 fn tritonclient_works_through_two_sidecars() -> anyhow::Result<()> {
     let kit = kit()?;
-    let mut free = FreePorts::default();
+    let mut free = FreePorts;
     let ports = free.three()?;
     let server = servers::triton(&kit, ports, Versions::Both);
     let open = [("http", ports.http), ("grpc", ports.grpc)];
@@ -57,7 +57,7 @@ fn tritonclient_works_through_two_sidecars() -> anyhow::Result<()> {
         route("fraud", &rules()),
         caller(proxy, &[(rest, "fraud http"), (grpc, "fraud grpc")]),
     ];
-    let mesh = Mesh::up(documents, free)?;
+    let mesh = Mesh::up(documents)?;
     let (rest, grpc) = (address(rest), address(grpc));
 
     // Sixteen users, the same by REST and by gRPC.
