@@ -48,9 +48,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             black_box(matching::find(black_box(&rules), black_box(&request)));
         });
         let (object, spec) = ("ml/fraud".parse()?, spec(count)?);
-        report(&format!("build/{count} rules"), || {
+        let mut fastest = f64::INFINITY;
+        for _ in 0..5 {
+            let start = Instant::now();
             black_box(Route::new(&object, black_box(&spec)).is_ok());
-        });
+            fastest = fastest.min(start.elapsed().as_nanos() as f64);
+        }
+        println!("{:<24} {fastest:>10.1} ns", format!("build/{count} rules"));
     }
     for backends in [2, 10] {
         let rules = split_over(backends)?;

@@ -109,6 +109,8 @@ pub struct Workload {
     pub local_ports: Vec<LocalPort>,
     /// Where intercepted connections are taken; none: nothing is intercepted.
     pub interception: Option<Interception>,
+    /// Whether services that are not here may be asked for.
+    pub on_demand: bool,
 }
 
 /// Where the proxy takes intercepted connections: inbound ones on every address, outbound ones on loopback.

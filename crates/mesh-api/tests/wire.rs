@@ -111,6 +111,7 @@ prop_compose! {
                     port: "http".parse().unwrap(),
                 }],
                 interception: permissive.then_some(Interception { inbound: 15006, outbound: 15001 }),
+                on_demand: permissive,
             },
             services: services.collect(),
         }

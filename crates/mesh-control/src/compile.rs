@@ -27,6 +27,8 @@ pub struct View {
     mesh: Mesh,
     workloads: BTreeMap<ObjectName, Compiled>,
     services: BTreeMap<ObjectName, Arc<Service>>,
+    /// Services by the host names they claim further.
+    hosts: BTreeMap<String, ObjectName>,
     warnings: Vec<(ObjectId, Problem)>,
 }
 
@@ -105,16 +107,23 @@ impl View {
         Self {
             mesh,
             workloads,
+            hosts: further_hosts(&services),
             services,
             warnings: documents.warnings,
         }
     }
 
-    /// What the proxy of one workload is to do; none: there is no such Workload.
-    pub fn snapshot(&self, workload: &ObjectName, version: Version) -> Option<Snapshot> {
+    /// What the proxy of one workload is to do, when it uses these services on demand; none: there is no such Workload.
+    pub fn snapshot(
+        &self,
+        workload: &ObjectName,
+        version: Version,
+        used: &BTreeSet<ObjectName>,
+    ) -> Option<Snapshot> {
         let compiled = self.workloads.get(workload)?;
         let services = match &compiled.calls {
             None => self.services.clone(),
+            Some(calls) if compiled.workload.on_demand => self.reachable(calls.union(used)),
             Some(calls) => self.reachable(calls),
         };
         Some(Snapshot {
@@ -123,6 +132,24 @@ impl View {
             workload: compiled.workload.clone(),
             services,
         })
+    }
+
+    /// The service that a host name means to a workload in `home`, as its proxy would read it if it knew the service.
+    pub fn resolve(&self, host: &str, home: &Name) -> Option<ObjectName> {
+        let own = |host: &str| {
+            let (name, namespace) = host.split_once('.')?;
+            self.known(namespace.parse().ok()?, name)
+        };
+        let suffixes = [".svc.cluster.local", ".svc", ".mesh"];
+        own(host)
+            .or_else(|| self.known(home.clone(), host))
+            .or_else(|| own(suffixes.iter().find_map(|suffix| host.strip_suffix(suffix))?))
+            .or_else(|| self.hosts.get(host).cloned())
+    }
+
+    fn known(&self, namespace: Name, name: &str) -> Option<ObjectName> {
+        let name = ObjectName::new(namespace, name.parse().ok()?);
+        self.services.contains_key(&name).then_some(name)
     }
 
     /// Who a workload is; none: there is no such Workload.
@@ -153,8 +180,11 @@ impl View {
     }
 
     /// The services called, and those their routes lead to.
-    fn reachable(&self, calls: &BTreeSet<ObjectName>) -> BTreeMap<ObjectName, Arc<Service>> {
-        let mut open: Vec<&ObjectName> = calls.iter().collect();
+    fn reachable<'a>(
+        &'a self,
+        calls: impl IntoIterator<Item = &'a ObjectName>,
+    ) -> BTreeMap<ObjectName, Arc<Service>> {
+        let mut open: Vec<&ObjectName> = calls.into_iter().collect();
         let mut found = BTreeMap::new();
         while let Some(name) = open.pop() {
             let Some((name, service)) = self.services.get_key_value(name) else {
@@ -248,7 +278,10 @@ impl Documents<'_> {
                 })
             })
             .collect();
-        let calls = spec.outbound.services.as_ref().map(|called| {
+        let none = Vec::new();
+        let declared = spec.outbound.services.as_ref();
+        let declared = declared.or(spec.outbound.on_demand.then_some(&none));
+        let calls = declared.map(|called| {
             let named = called
                 .iter()
                 .filter_map(|service| ObjectName::parse_in(service, namespace).ok());
@@ -278,6 +311,7 @@ impl Documents<'_> {
                 inbound: ports.inbound_port,
                 outbound: ports.outbound_port,
             }),
+            on_demand: spec.outbound.on_demand,
         };
         Compiled { workload, calls }
     }
@@ -299,6 +333,14 @@ impl Documents<'_> {
             service: service.map(|service| service.metadata.object_name()),
         }
     }
+}
+
+fn further_hosts(services: &BTreeMap<ObjectName, Arc<Service>>) -> BTreeMap<String, ObjectName> {
+    let hosts = services.iter().flat_map(|(name, service)| {
+        let hosts = service.hosts.iter();
+        hosts.map(|host| (host.clone(), name.clone()))
+    });
+    hosts.collect()
 }
 
 /// A selector without labels selects nothing.

@@ -1,5 +1,6 @@
 //! Versions of the configuration, and how one proxy follows them: always from what it has to the newest.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,6 +126,21 @@ pub struct Session {
     sent: Option<Arc<Snapshot>>,
     /// The version last sent.
     last: Version,
+    /// What the proxy uses on demand.
+    uses: Uses,
+    /// The sequence of the last Uses that a Delta took into account.
+    answered: u64,
+}
+
+/// What a proxy uses on demand, all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Rises each time; 0: nothing was said.
+    pub sequence: u64,
+    /// Services.
+    pub services: Vec<ObjectName>,
+    /// Host names that may mean services.
+    pub hosts: Vec<String>,
 }
 
 /// What an answer of the proxy meant.
@@ -137,22 +153,45 @@ pub enum Answer {
 }
 
 impl Session {
-    /// A proxy that serves what is known to be there already; none: it needs everything.
+    /// A proxy that serves what is known to be there already; none: it needs everything. So does a proxy that gets services
+    /// on demand: which of them it has, its version does not tell.
     pub fn new(workload: ObjectName, serves: Option<Arc<Snapshot>>) -> Self {
+        let serves = serves.filter(|snapshot| !snapshot.workload.on_demand);
         Self {
             workload,
             last: serves.as_ref().map_or(Version(0), |snapshot| snapshot.version),
             serves,
             sent: None,
+            uses: Uses::default(),
+            answered: 0,
         }
     }
 
-    /// The next Delta; none while one is on its way, when the proxy has the newest, or when there is no such Workload.
+    /// The proxy uses these from now on.
+    pub fn uses(&mut self, uses: Uses) {
+        self.uses = uses;
+    }
+
+    /// The sequence of the last [`Uses`] that a Delta took into account.
+    pub fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// The next Delta; none while one is on its way, when the proxy has the newest and all that it uses, or when there is
+    /// no such Workload. It may change nothing but say that there is nothing to be had.
     pub fn next(&mut self, published: &Published) -> Option<Delta> {
-        if self.sent.is_some() || published.version <= self.last {
+        let answered = self.uses.sequence == self.answered;
+        if self.sent.is_some() || (published.version <= self.last && answered) {
             return None;
         }
-        let snapshot = published.view.snapshot(&self.workload, published.version)?;
+        let home = &self.workload.namespace;
+        let hosts = self.uses.hosts.iter();
+        let resolved = hosts.filter_map(|host| published.view.resolve(host, home));
+        let used: BTreeSet<_> = resolved.chain(self.uses.services.iter().cloned()).collect();
+        let snapshot = published
+            .view
+            .snapshot(&self.workload, published.version, &used)?;
+        self.answered = self.uses.sequence;
         let delta = snapshot.since(self.serves.as_deref());
         self.last = snapshot.version;
         self.sent = Some(Arc::new(snapshot));

@@ -33,8 +33,8 @@ use crate::tls::{self, ServerTls};
 
 /// How long streams and requests have to end when the control plane stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// The largest request of a proxy, in bytes; a certificate request and an answer are much smaller.
-const MAX_REQUEST: usize = 64 << 10;
+/// The largest request of a proxy, in bytes: 1,000 services that it uses, with the longest names there are.
+const MAX_REQUEST: usize = 256 << 10;
 /// The largest report of a proxy, in bytes.
 const MAX_REPORT: usize = 8 << 20;
 /// The largest text that is applied, in bytes.

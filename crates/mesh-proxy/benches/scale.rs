@@ -168,6 +168,7 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
             ports: Vec::new(),
             proxy_listen: Some("127.0.0.1:15001".parse()?),
             local_ports: Vec::new(),
+            on_demand: false,
         },
         services,
     })

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::control::Subscription;
 use crate::control::dial::Dialer;
 use crate::credentials::Keeper;
+use crate::discovery::Discovery;
 use crate::drain::Drain;
 use crate::observe::{Observe, report, spans};
 use crate::persist;
@@ -55,6 +56,7 @@ impl Proxy {
         let (observe, finished) = Observe::new(config.workload.clone(), log);
         let shared = Arc::new(Shared {
             limits: config.limits.clone(),
+            discovery: Discovery::new(config.on_demand.clone()),
             ..Shared::default()
         });
         let (renewed, generation) = watch::channel(0);
@@ -81,6 +83,7 @@ impl Proxy {
             dialer: Arc::clone(&dialer),
             credentials: Arc::clone(&shared.credentials),
             renewed: generation.clone(),
+            shared: Arc::clone(&shared),
             observe: Arc::clone(&observe),
             applier: Applier::new(Arc::clone(&shared), workers, inherited.unwrap_or_default()),
             latest,

@@ -8,6 +8,7 @@ use mesh_api::duration::Duration;
 use mesh_api::identity::Identity;
 use mesh_api::name::ObjectName;
 
+use crate::discovery::OnDemand;
 use crate::limits::Limits;
 
 /// The sidecar of the mesh: routes, secures and records the model requests of one workload.
@@ -60,6 +61,10 @@ pub struct Config {
     /// default: as long as they need
     #[arg(long, value_name = "DURATION")]
     pub drain_limit: Option<Duration>,
+
+    /// How services are had on demand.
+    #[command(flatten)]
+    pub on_demand: OnDemand,
 
     /// How the proxy's own log is written to standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]

@@ -12,6 +12,7 @@ use mesh_api::wire;
 use mesh_api::wire::config::config_client::ConfigClient;
 use mesh_api::wire::config::{self, SubscribeRequest, subscribe_request::Message};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub mod backoff;
@@ -22,6 +23,7 @@ use dial::{DialError, Dialer};
 
 use crate::apply::{Applier, Refusal};
 use crate::observe::{Observe, Settings};
+use crate::shared::Shared;
 use crate::tls::CredentialsCell;
 
 /// The largest Delta that is taken, in bytes.
@@ -37,6 +39,8 @@ pub struct Subscription {
     pub credentials: Arc<CredentialsCell>,
     /// Says when the credentials change.
     pub renewed: watch::Receiver<u64>,
+    /// What workers read, and ask for.
+    pub shared: Arc<Shared>,
     /// What is counted.
     pub observe: Arc<Observe>,
     /// Puts configurations into effect.
@@ -109,19 +113,40 @@ impl Subscription {
             .await?
             .into_inner();
         self.observe.handles.control_connected.set(1.0);
-        let mut refused = false;
+        let shared = Arc::clone(&self.shared);
+        let discovery = &shared.discovery;
+        let mut sweep = tokio::time::interval(discovery.sweep_interval());
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut refused, mut answered) = (None, !discovery.is_enabled());
         loop {
-            let next = deltas.message();
-            let message = if refused {
-                let waited = tokio::time::timeout(ASK_AGAIN, next).await;
-                waited.map_err(|_| Ended::AskAgain)??
-            } else {
-                next.await?
+            let message = tokio::select! {
+                message = deltas.message() => message?,
+                () = after(refused) => return Err(Ended::AskAgain),
+                // What changes meanwhile is said at once when the answer is there.
+                () = discovery.changed(), if answered => {
+                    if let Some(uses) = discovery.uses() {
+                        answered = false;
+                        say(&answers, Message::Uses(uses)).await?;
+                    }
+                    continue;
+                }
+                _ = sweep.tick(), if discovery.is_enabled() => {
+                    self.sweep();
+                    continue;
+                }
             };
             let message = message.ok_or(Ended::Closed)?;
             backoff.reset();
+            let uses = message.uses;
             let (answer, out_of_step) = self.take(message);
-            refused = matches!(answer, Message::Nack(_));
+            if matches!(answer, Message::Ack(_)) {
+                if let Some(table) = self.shared.table.load().as_deref() {
+                    discovery.answered(uses, table);
+                }
+                answered |= discovery.is_answered(uses);
+                self.observe.handles.on_demand.set(discovery.used() as f64);
+            }
+            refused = matches!(answer, Message::Nack(_)).then(|| Instant::now() + ASK_AGAIN);
             say(&answers, answer).await?;
             if let Some(error) = out_of_step {
                 return Err(Ended::OutOfStep(error));
@@ -140,6 +165,7 @@ impl Subscription {
             proxy_id: self.observe.proxy_id.clone(),
             software: concat!("mesh-proxy ", env!("CARGO_PKG_VERSION")).to_owned(),
             version: if everything { 0 } else { serving },
+            uses: self.shared.discovery.uses(),
         }
     }
 
@@ -176,6 +202,14 @@ impl Subscription {
             }])
         })?;
         let before = self.latest.borrow().clone();
+        if delta.is_empty()
+            && before
+                .as_ref()
+                .is_some_and(|before| before.version == delta.version)
+        {
+            // It only says what there is not.
+            return Ok(());
+        }
         let snapshot = Snapshot::after(before.as_deref(), delta).map_err(NotTaken::OutOfStep)?;
         self.put(snapshot).map_err(NotTaken::Refused)
     }
@@ -188,6 +222,17 @@ impl Subscription {
         self.put(snapshot)
     }
 
+    /// Lets go of services that are not called any more.
+    fn sweep(&self) {
+        if let Some(table) = self.shared.table.load().as_deref() {
+            self.shared.discovery.sweep(table);
+        }
+        self.observe
+            .handles
+            .on_demand
+            .set(self.shared.discovery.used() as f64);
+    }
+
     fn put(&mut self, snapshot: Snapshot) -> Result<(), Vec<Refusal>> {
         let (own, told) = (&self.observe.workload, &snapshot.workload.name);
         if told != own {
@@ -196,10 +241,19 @@ impl Subscription {
         }
         let snapshot = Arc::new(snapshot);
         self.applier.apply(Arc::clone(&snapshot))?;
+        self.shared.discovery.configure(&snapshot);
         self.observe.configure(Settings::from(&snapshot.mesh));
         self.observe.handles.config_version.set(snapshot.version.0 as f64);
         self.latest.send_replace(Some(snapshot));
         Ok(())
+    }
+}
+
+/// Until then; none: for ever.
+async fn after(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

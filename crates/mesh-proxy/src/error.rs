@@ -19,6 +19,10 @@ pub const MESH_ERROR: HeaderName = HeaderName::from_static("mesh-error");
 pub enum Reason {
     /// The authority names no service that this proxy knows.
     NoSuchService,
+    /// The control plane did not say in time whether the authority names a service.
+    Unresolved,
+    /// Too many services are used on demand, or asked for, to ask for another one.
+    TooManyServices,
     /// No rule takes the request, and the service has no endpoints of its own.
     NoRule,
     /// The backend's service, or its port, is not there.
@@ -84,6 +88,8 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoSuchService => "no-such-service",
+            Self::Unresolved => "unresolved",
+            Self::TooManyServices => "too-many-services",
             Self::NoRule => "no-rule",
             Self::NoSuchBackend => "no-such-backend",
             Self::NoEndpoints => "no-endpoints",
@@ -145,7 +151,9 @@ impl Reason {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::NoSuchService | Self::NoRule => StatusCode::NOT_FOUND,
-            Self::NoSuchBackend
+            Self::Unresolved
+            | Self::TooManyServices
+            | Self::NoSuchBackend
             | Self::NoEndpoints
             | Self::ConnectFailed
             | Self::LocalUnreachable

@@ -13,6 +13,7 @@ pub mod control;
 pub mod cork;
 pub mod credentials;
 pub mod cut;
+pub mod discovery;
 pub mod drain;
 pub mod error;
 pub mod forward;

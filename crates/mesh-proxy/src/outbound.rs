@@ -46,7 +46,7 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let request = Received::new(&worker, request, busy);
     if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
-        return tunnel(worker, entry, request.head);
+        return tunnel(worker, entry, request.head).await;
     }
     let (grpc, method) = (request.grpc, request.head.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
@@ -57,8 +57,13 @@ pub async fn handle(
 }
 
 /// A client that asks for a tunnel speaks through it as if it had connected to the service.
-fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<ResponseBody> {
+async fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<ResponseBody> {
     let authority = head.uri.authority().cloned();
+    if let Some(authority) = &authority
+        && let Err(failure) = known(&worker, authority.host()).await
+    {
+        return failure.response(false);
+    }
     let port = worker.shared.table.load().as_deref().and_then(|table| {
         let authority = authority.as_ref()?;
         table.find(authority.host(), authority.port_u16()).cloned()
@@ -70,6 +75,7 @@ fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<Res
         );
         return Failure::new(Reason::NoSuchService, detail).response(false);
     };
+    port.called();
     entry.tunnel = authority;
     tokio::task::spawn_local(async move {
         let _open = worker.shared.drain.open();
@@ -111,12 +117,7 @@ async fn answer(
     mut request: Received,
     record: &mut Option<Record>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let table = worker.shared.table.load_full().ok_or_else(|| {
-        Failure::new(
-            Reason::ListenerGone,
-            "this proxy has no configuration yet: is the control plane reachable?",
-        )
-    })?;
+    let table = table(worker)?;
     let head = &mut request.head;
     if let Some(record) = record {
         record.trace(&mut head.headers);
@@ -124,10 +125,43 @@ async fn answer(
     }
     admit(worker)?;
     headers::check(head, &worker.shared.limits)?;
-    let port = called(&table, entry, head)?;
+    let (table, port) = match called(&table, entry, head) {
+        Err(failure) if failure.reason == Reason::NoSuchService => {
+            let authority = entry.tunnel.clone().or_else(|| headers::authority(head));
+            known(
+                worker,
+                authority.as_ref().map_or("", |authority| authority.host()),
+            )
+            .await?;
+            let table = self::table(worker)?;
+            let port = called(&table, entry, head)?;
+            (table, port)
+        }
+        port => (table, port?),
+    };
+    port.called();
     call(worker, &table, &port, entry.addressed.as_ref(), request, record)
         .await
         .map_err(|failure| failure.to(port.protocol))
+}
+
+fn table(worker: &Worker) -> Result<Arc<Table>, Failure> {
+    worker.shared.table.load_full().ok_or_else(|| {
+        Failure::new(
+            Reason::ListenerGone,
+            "this proxy has no configuration yet: is the control plane reachable?",
+        )
+    })
+}
+
+/// Waits until the service that a host names is in the Table, where services are had on demand.
+async fn known(worker: &Worker, host: &str) -> Result<(), Failure> {
+    let discovery = &worker.shared.discovery;
+    let known = |table: &Table| table.service(host).is_some();
+    if !discovery.is_enabled() || worker.shared.table.load().as_deref().is_some_and(known) {
+        return Ok(());
+    }
+    discovery.resolve(host).await
 }
 
 /// Refuses a request while this process holds as much memory as it may.

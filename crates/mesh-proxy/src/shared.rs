@@ -1,10 +1,11 @@
-//! What the control side of a proxy and its workers share: the Table, the credentials, the drain, the limits. Nothing
-//! else.
+//! What the control side of a proxy and its workers share: the Table, the credentials, the drain, the limits, the
+//! services asked for. Nothing else.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use crate::discovery::Discovery;
 use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::memory::Memory;
@@ -22,6 +23,8 @@ pub struct Shared {
     pub drain: Drain,
     /// What peers may do at most; the same for as long as the proxy runs.
     pub limits: Limits,
+    /// Which services are had on demand.
+    pub discovery: Discovery,
     /// Whether the proxy holds as much memory as it may.
     pub memory: Memory,
 }

@@ -114,6 +114,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             proxy_listen: Some("127.0.0.1:15001".parse().unwrap()),
             local_ports: Vec::new(),
             interception: None,
+            on_demand: false,
         },
         services: BTreeMap::from([("ml/fraud".parse().unwrap(), std::sync::Arc::new(service))]),
     }

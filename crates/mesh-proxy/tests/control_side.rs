@@ -26,22 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Mesh {
     folder: TempDir,
     outbound: SocketAddr,
+    on_demand: bool,
     control: Option<Running>,
     address: String,
 }
 
 impl Mesh {
     async fn start(leaf_lifetime: Duration) -> Self {
+        Self::start_with(leaf_lifetime, false).await
+    }
+
+    async fn start_with(leaf_lifetime: Duration, on_demand: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("config")).unwrap();
         let mut mesh = Self {
             outbound: free_port(),
+            on_demand,
             folder,
             control: None,
             address: String::new(),
         };
         mesh.say("fraud");
         mesh.start_control(leaf_lifetime).await;
+        std::fs::copy(mesh.path("control/ca/root.pem"), mesh.path("bundle.pem")).unwrap();
         mesh
     }
 
@@ -68,14 +75,14 @@ impl Mesh {
 
     /// Documents: a client, and a service that is called so.
     fn say(&self, service: &str) {
-        let port = self.outbound.port();
+        let (port, on_demand) = (self.outbound.port(), self.on_demand);
         let text = format!(
             "apiVersion: mesh.dev/v1alpha1
 kind: Workload
 metadata: {{name: client, namespace: ml}}
 spec:
   serviceAccount: caller
-  outbound: {{proxyPort: {port}}}
+  outbound: {{proxyPort: {port}, onDemand: {on_demand}}}
 ---
 apiVersion: mesh.dev/v1alpha1
 kind: Service
@@ -134,12 +141,14 @@ spec:
         let flags = [
             ("--workload", "ml/client".to_owned()),
             ("--control", self.address.clone()),
-            ("--trust-bundle", self.path("control/ca/root.pem")),
+            ("--trust-bundle", self.path("bundle.pem")),
             ("--token-file", self.path("token")),
             ("--state", self.path("proxy")),
             ("--admin", "127.0.0.1:0".to_owned()),
             ("--workers", "1".to_owned()),
             ("--drain-limit", "5s".to_owned()),
+            ("--on-demand-idle", "3s".to_owned()),
+            ("--on-demand-wait", "2s".to_owned()),
         ];
         let flags = flags.iter().flat_map(|(flag, value)| [*flag, value.as_str()]);
         let config = Config::parse_from(std::iter::once("mesh-proxy").chain(flags));
@@ -246,6 +255,7 @@ async fn a_proxy_joins_follows_and_does_without_the_control_plane() {
         assert_eq!(mode(&mesh.path(file)), 0o600, "{file}");
     }
     std::fs::remove_file(mesh.path("token")).unwrap();
+    std::fs::remove_file(mesh.path("bundle.pem")).unwrap();
     let proxy = mesh.start_proxy().await;
     assert_eq!(proxy.get("/ready").await.0, 200);
     assert_eq!(
@@ -258,13 +268,79 @@ async fn a_proxy_joins_follows_and_does_without_the_control_plane() {
         .expect("the listener is there");
     proxy.stop().await;
 
-    // And follows when it is back, without a token.
+    // And follows when it is back, without a token, and with no roots but those that came with the certificate.
     mesh.start_control(Duration::from_secs(3_600)).await;
     mesh.say("fraud");
     let proxy = mesh.start_proxy().await;
     proxy
         .until("/table", |table| has_service(table, "ml/fraud"))
         .await;
+    proxy.stop().await;
+}
+
+/// Asks for a service by the proxy's listener for all of them: the status, and the reason of the mesh's own answers.
+async fn call(at: SocketAddr, host: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let reason = answer.lines().find_map(|line| line.strip_prefix("mesh-error: "));
+    (
+        answer[9..12].parse().unwrap(),
+        reason.unwrap_or_default().to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn services_come_when_they_are_called_and_go_when_they_are_not() {
+    let there = || (503, "no-endpoints".to_owned());
+    let absent = || (404, "no-such-service".to_owned());
+    let mut mesh = Mesh::start_with(Duration::from_secs(3_600), true).await;
+    mesh.make_token().await;
+    let proxy = mesh.start_proxy().await;
+    mesh.until(|proxy, version| proxy.version == version).await;
+    assert!(
+        !has_service(&proxy.json("/table").await, "ml/fraud"),
+        "nobody has called it"
+    );
+
+    // The first call waits for its service, and finds it as if it had always been there.
+    for host in ["fraud", "fraud.ml.svc:80", "FRAUD.ml"] {
+        assert_eq!(call(mesh.outbound, host).await, there(), "{host}");
+    }
+    for host in ["nothing", "nothing.ml", "fraud:81", "fraud.other", "10.0.0.1"] {
+        assert_eq!(call(mesh.outbound, host).await, absent(), "{host}");
+    }
+    assert!(has_service(&proxy.json("/table").await, "ml/fraud"));
+    assert!(proxy.get("/metrics").await.1.contains("mesh_on_demand_services"));
+
+    // Nobody calls it any more.
+    proxy
+        .until("/table", |table| !has_service(table, "ml/fraud"))
+        .await;
+    assert_eq!(call(mesh.outbound, "fraud").await, there(), "and it comes again");
+
+    // Without the control plane, what is known goes on, also over a restart, and what is not fails closed.
+    mesh.stop_control().await;
+    proxy.stop().await;
+    let proxy = mesh.start_proxy().await;
+    assert_eq!(call(mesh.outbound, "fraud").await, there());
+    assert_eq!(call(mesh.outbound, "spam").await, (503, "unresolved".to_owned()));
+
+    // When it is back, what was used is still there, and the rest can be asked for.
+    mesh.say("spam");
+    mesh.start_control(Duration::from_secs(3_600)).await;
+    proxy.stop().await;
+    let proxy = mesh.start_proxy().await;
+    mesh.until(|proxy, version| proxy.connected && proxy.version == version)
+        .await;
+    assert_eq!(call(mesh.outbound, "spam").await, there());
+    assert_eq!(
+        call(mesh.outbound, "fraud").await,
+        absent(),
+        "its document is gone"
+    );
     proxy.stop().await;
 }
 

@@ -105,9 +105,14 @@ pub struct OutboundSpec {
     /// Ports that stand for one Service port each
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub local_ports: Vec<LocalPortSpec>,
-    /// The Services it calls, as `name` or `namespace/name`; the sidecar knows no others; default: every Service
+    /// The Services it calls, as `name` or `namespace/name`; the sidecar knows no others, unless `onDemand`; default:
+    /// every Service, and none if `onDemand`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<String>>,
+    /// Whether the sidecar gets other Services when they are first called, and lets go of those that are no longer;
+    /// default: `false`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
 }
 
 /// A port on loopback that stands for one Service port.

@@ -205,6 +205,7 @@ fn workload(message: &wire::Workload) -> Result<Workload> {
             .as_ref()
             .map(|ports| interception(&object, ports))
             .transpose()?,
+        on_demand: message.on_demand,
     })
 }
 

@@ -27,6 +27,7 @@ impl From<&Delta> for wire::Delta {
             routes: delta.routes.values().map(Into::into).collect(),
             removed_services: delta.removed_services.iter().map(ToString::to_string).collect(),
             removed_routes: delta.removed_routes.iter().map(ToString::to_string).collect(),
+            uses: 0,
         }
     }
 }
@@ -81,6 +82,7 @@ impl From<&Workload> for wire::Workload {
                 inbound: ports.inbound.into(),
                 outbound: ports.outbound.into(),
             }),
+            on_demand: workload.on_demand,
         }
     }
 }

@@ -79,7 +79,8 @@ fn view(text: &str) -> View {
 }
 
 fn snapshot(view: &View, workload: &str) -> Snapshot {
-    view.snapshot(&workload.parse().unwrap(), Version(7)).unwrap()
+    view.snapshot(&workload.parse().unwrap(), Version(7), &BTreeSet::new())
+        .unwrap()
 }
 
 #[test]
@@ -141,7 +142,10 @@ fn what_comes_to_nothing_is_warned_about() {
 #[test]
 fn nobody_is_made_up() {
     let view = view(MESH);
-    assert!(view.snapshot(&"ml/nobody".parse().unwrap(), Version(1)).is_none());
+    assert!(
+        view.snapshot(&"ml/nobody".parse().unwrap(), Version(1), &BTreeSet::new())
+            .is_none()
+    );
     assert!(view.identity(&"ml/nobody".parse().unwrap()).is_none());
     let identity = view.identity(&"other/v1".parse().unwrap()).unwrap();
     assert_eq!(identity.to_string(), "spiffe://mesh.local/ns/other/sa/default");
@@ -161,4 +165,31 @@ fn routes_that_lead_in_circles_end() {
         + "---\napiVersion: mesh.dev/v1alpha1\nkind: ModelRoute\nmetadata: {name: back, namespace: ml}\nspec:\n  \
            service: fraud-v2\n  rules: [{split: {backends: [{name: b, service: fraud}]}}]\n";
     assert_eq!(snapshot(&view(&circle), "ml/client").services.len(), 2);
+}
+
+#[test]
+fn host_names_are_read_as_proxies_read_them() {
+    let more = MESH.to_owned()
+        + "---\napiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {name: x, namespace: svc}\nspec: {ports: [{name: http, port: 80}], hosts: [x.example]}\n";
+    let view = view(&more);
+    let home = "ml".parse().unwrap();
+    for (host, wanted) in [
+        ("fraud", Some("ml/fraud")),
+        ("fraud.ml", Some("ml/fraud")),
+        ("fraud.ml.svc", Some("ml/fraud")),
+        ("fraud.ml.svc.cluster.local", Some("ml/fraud")),
+        ("fraud.ml.mesh", Some("ml/fraud")),
+        ("x.svc", Some("svc/x")),
+        ("x.svc.svc", Some("svc/x")),
+        ("x.example", Some("svc/x")),
+        ("x", None),
+        ("fraud.svc", None),
+        ("fraud.other", None),
+        ("", None),
+        (".", None),
+        ("a.b.c.d", None),
+    ] {
+        let found = view.resolve(host, &home).map(|name| name.to_string());
+        assert_eq!(found.as_deref(), wanted, "{host:?}");
+    }
 }

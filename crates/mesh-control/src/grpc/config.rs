@@ -8,7 +8,7 @@ use mesh_api::name::ObjectName;
 use mesh_api::snapshot::Version;
 use mesh_api::wire::config::config_server::Config;
 use mesh_api::wire::config::subscribe_request::Message;
-use mesh_api::wire::config::{Delta, Nack, SubscribeRequest};
+use mesh_api::wire::config::{Delta, Nack, SubscribeRequest, Uses};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +19,14 @@ use crate::clock::unix_now;
 use crate::peer::Peer;
 use crate::plane::Plane;
 use crate::proxies::{Connected, Hello, ProxyKey};
-use crate::publish::{Answer, Published, Session};
+use crate::publish::{self, Answer, Published, Session};
 
 /// How long a proxy may take to say Hello.
 const HELLO: Duration = Duration::from_secs(10);
+/// The most services and host names that one proxy uses on demand; and the longest of those names, in characters.
+const MAX_USED: usize = 1_000;
+const MAX_HOSTS: usize = 64;
+const MAX_HOST: usize = 253;
 /// The longest reason for a refusal that is kept, in characters.
 const MAX_REASON: usize = 2_000;
 
@@ -57,6 +61,7 @@ impl Config for ConfigService {
             workload: workload.clone(),
             id: word("hello.proxy_id", &hello.proxy_id)?,
         };
+        let uses = hello.uses.map(uses).transpose()?.unwrap_or_default();
         let hello = Hello {
             software: word("hello.software", &hello.software)?,
             version: Version(hello.version),
@@ -69,10 +74,12 @@ impl Config for ConfigService {
             .connect(key, hello, unix_now())
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let (deltas, stream) = mpsc::channel(1);
+        let mut session = Session::new(workload.clone(), serves);
+        session.uses(uses);
         let follower = Follower {
             plane: self.plane.clone(),
             peer,
-            session: Session::new(workload.clone(), serves),
+            session,
             workload,
             connected,
             deltas,
@@ -156,9 +163,13 @@ impl Follower {
             return Ok(());
         };
         self.connected.sent(delta.version);
+        let message = Delta {
+            uses: self.session.answered(),
+            ..Delta::from(&delta)
+        };
         // One Delta is on its way at a time, so that there is room, unless the proxy answers what it has not read.
         self.deltas
-            .try_send(Ok((&delta).into()))
+            .try_send(Ok(message))
             .map_err(|_| Status::invalid_argument("a version was acknowledged before it was read"))
     }
 
@@ -186,11 +197,35 @@ impl Follower {
                 }
                 Ok(())
             }
+            Some(Message::Uses(said)) => {
+                self.session.uses(uses(said)?);
+                Ok(())
+            }
             Some(Message::Hello(_)) => Err(Status::invalid_argument("Hello is said once")),
             // A message of a later version of the protocol.
             None => Ok(()),
         }
     }
+}
+
+fn uses(said: Uses) -> Result<publish::Uses, Status> {
+    let Uses {
+        sequence,
+        services,
+        hosts,
+    } = said;
+    if services.len() > MAX_USED || hosts.len() > MAX_HOSTS || hosts.iter().any(|host| host.len() > MAX_HOST)
+    {
+        return Err(Status::invalid_argument(format!(
+            "uses: more than {MAX_USED} services, {MAX_HOSTS} hosts, or {MAX_HOST} characters of a host"
+        )));
+    }
+    let services = services.iter().map(|name| object_name("uses.services", name));
+    Ok(publish::Uses {
+        sequence,
+        services: services.collect::<Result<_, _>>()?,
+        hosts,
+    })
 }
 
 fn reason(nack: &Nack) -> String {

@@ -111,3 +111,74 @@ fn a_workload_that_is_not_there_gets_nothing_until_it_comes() {
     let mut session = Session::new("nobody".parse().unwrap(), None);
     assert!(session.next(&publisher.current()).is_none());
 }
+
+fn name(text: &str) -> ObjectName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_a_proxy_uses_is_answered_also_when_there_is_nothing_to_change() {
+    let text = "apiVersion: mesh.dev/v1alpha1\nkind: Workload\nmetadata: {name: hub}\nspec: {outbound: {onDemand: true}}\n---\n\
+        apiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{name: http, port: 80}], hosts: [s.example]}\n---\n\
+        apiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {name: t}\nspec: {ports: [{name: http, port: 80}]}\n";
+    let mut index = Index::new("mesh.local".parse().unwrap());
+    index.apply([Event::Text("m".into(), text.into())]);
+    assert!(index.problems().is_empty(), "{:?}", index.problems());
+    let dir = tempfile::tempdir().unwrap();
+    let publisher = Publisher::open(dir.path().join("version"), View::new(&index)).unwrap();
+    let version = publisher.publish(View::new(&index)).unwrap();
+    let mut session = Session::new(name("hub"), None);
+    let first = session.next(&publisher.current()).unwrap();
+    assert!(first.full && first.services.is_empty() && session.answered() == 0);
+    session.ack(version);
+    let mut again = Session::new(name("hub"), session.serves().cloned());
+    let everything = again.next(&publisher.current()).unwrap();
+    assert!(everything.full, "an acknowledgement may have been lost");
+
+    type Step = (
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+    let steps: [Step; 6] = [
+        // Services and hosts that are said; services that come and go by it.
+        (&[], &["s"], &["default/s"], &[]),
+        (&["default/s"], &["nothing", "s.default"], &[], &[]),
+        (
+            &["default/s"],
+            &["t.default.svc", "s.example"],
+            &["default/t"],
+            &[],
+        ),
+        (&["default/t", "default/gone"], &[], &[], &["default/s"]),
+        (&["default/t"], &[], &[], &[]),
+        (&[], &[], &[], &["default/t"]),
+    ];
+    for (sequence, (services, hosts, come, go)) in (1..).zip(steps) {
+        session.uses(Uses {
+            sequence,
+            services: services.iter().map(|service| name(service)).collect(),
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+        });
+        let delta = session.next(&publisher.current()).unwrap();
+        let said = delta.services.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            said,
+            come.iter().map(|it| name(it)).collect::<Vec<_>>(),
+            "{sequence}"
+        );
+        assert_eq!(
+            delta.removed_services,
+            go.iter().map(|it| name(it)).collect::<Vec<_>>(),
+            "{sequence}"
+        );
+        assert_eq!((delta.version, session.answered()), (version, sequence));
+        assert!(session.next(&publisher.current()).is_none(), "one is on its way");
+        assert_eq!(session.ack(version), Answer::Expected);
+        assert!(
+            session.next(&publisher.current()).is_none(),
+            "it has all that it uses"
+        );
+    }
+}

@@ -271,6 +271,7 @@ impl Follower {
     pub async fn start(channel: Channel, workload: &str, id: &str, version: u64) -> Result<Self, Status> {
         let (requests, stream) = mpsc::channel(8);
         let hello = Message::Hello(Hello {
+            uses: None,
             workload: workload.into(),
             proxy_id: id.into(),
             software: "test 1".into(),

@@ -85,6 +85,8 @@ pub struct Handles {
     pub config_version: Gauge,
     /// Configurations refused.
     pub config_refused: Counter,
+    /// Services that are kept for having been called.
+    pub on_demand: Gauge,
     /// When the certificate ends, in seconds since 1970.
     pub certificate_expiry: Gauge,
     /// 1 while the configuration stream is open.
@@ -143,6 +145,7 @@ impl Observe {
         let handles = Handles {
             config_version: registry.gauge(names::CONFIG_VERSION, &[]),
             config_refused: counter(names::CONFIG_REFUSED, &[]),
+            on_demand: registry.gauge(names::ON_DEMAND, &[]),
             certificate_expiry: registry.gauge(names::CERTIFICATE_EXPIRY, &[]),
             control_connected: registry.gauge(names::CONTROL_CONNECTED, &[]),
             spans_dropped: counter(names::SPANS_DROPPED, &[]),

@@ -105,6 +105,12 @@ pub const CONFIG_REFUSED: Described = (
     Kind::Counter,
     "Configurations from the control plane that were refused; the one before went on being served.",
 );
+/// Services kept on demand.
+pub const ON_DEMAND: Described = (
+    "mesh_on_demand_services",
+    Kind::Gauge,
+    "Services that are kept for having been called, where they are had on demand; 0 elsewhere.",
+);
 /// When the certificate ends.
 pub const CERTIFICATE_EXPIRY: Described = (
     "mesh_certificate_expiry_seconds",
@@ -159,7 +165,7 @@ pub const BUILD: Described = (
 );
 
 /// Everything above, in the order of exposition.
-pub const ALL: [Described; 24] = [
+pub const ALL: [Described; 25] = [
     REQUESTS,
     DURATION,
     FIRST_BYTE,
@@ -174,6 +180,7 @@ pub const ALL: [Described; 24] = [
     INTERCEPTED,
     CONFIG_VERSION,
     CONFIG_REFUSED,
+    ON_DEMAND,
     CERTIFICATE_EXPIRY,
     CERTIFICATES,
     CONTROL_CONNECTED,

@@ -84,6 +84,7 @@ fn absent(service: &ObjectName, port: &Name) -> ServicePort {
         rules: Rules::default(),
         targets: Vec::new(),
         own,
+        called: Arc::default(),
     }
 }
 
@@ -113,6 +114,7 @@ struct Parts<'a> {
 struct Part<'a> {
     name: &'a ObjectName,
     service: &'a Arc<snapshot::Service>,
+    before: Option<&'a Arc<Service>>,
     /// As it was, when it says the same as before.
     same: Option<&'a Arc<Service>>,
     sets: Sets<'a>,
@@ -167,6 +169,7 @@ impl<'a> Parts<'a> {
             services.push(Part {
                 name,
                 service,
+                before: there.map(|(_, built)| built),
                 same: same.map(|(_, built)| built),
                 sets,
             });
@@ -208,6 +211,10 @@ impl<'a> Parts<'a> {
         let Part {
             name, service, sets, ..
         } = part;
+        let called = part
+            .before
+            .map(|before| Arc::clone(&before.called))
+            .unwrap_or_default();
         let ports = service.ports.iter().enumerate().filter_map(|(at, port)| {
             let own = sets.get(at)?;
             let route = service.route.as_ref();
@@ -224,11 +231,13 @@ impl<'a> Parts<'a> {
                 targets: rules.iter().map(|rule| self.targets(rule, &port.name)).collect(),
                 rules,
                 own: Arc::clone(own),
+                called: Arc::clone(&called),
             }))
         });
         Arc::new(Service {
             name: (*name).clone(),
             ports: ports.collect(),
+            called,
         })
     }
 

@@ -13,6 +13,7 @@ mod retired;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
@@ -59,6 +60,25 @@ pub struct Service {
     pub name: ObjectName,
     /// The ports it is called on, at least one.
     pub ports: Vec<Arc<ServicePort>>,
+    /// Whether it was called since somebody looked.
+    called: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// Whether it was called since this was last asked.
+    pub fn take_called(&self) -> bool {
+        self.called.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl ServicePort {
+    /// Notes that it is called.
+    pub fn called(&self) {
+        // Mostly it says so already: no need to take the cache line from other workers.
+        if !self.called.load(Ordering::Relaxed) {
+            self.called.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A port of a service: where its requests go.
@@ -86,6 +106,8 @@ pub struct ServicePort {
     pub targets: Vec<Vec<Target>>,
     /// The service's own endpoints, for what no rule takes.
     pub own: Arc<EndpointSet>,
+    /// The service's, for all its ports.
+    pub(crate) called: Arc<AtomicBool>,
 }
 
 /// Where a backend leads.
@@ -116,6 +138,16 @@ pub const NO_TIMEOUTS: Timeouts = Timeouts {
 };
 
 impl Table {
+    /// The service that a host names.
+    pub fn service(&self, host: &str) -> Option<&Arc<Service>> {
+        self.services.get(self.hosts.position(host)?)
+    }
+
+    /// All services, in the order of their names.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
     /// What an intercepted connection means that was going to this address; none: nothing of the mesh's.
     pub fn destination(&self, address: SocketAddr) -> Option<&Destination> {
         self.intercepted.as_ref()?.destinations.get(&address)
@@ -142,7 +174,7 @@ impl Table {
     /// The service that an authority names, and the port of it: the one of that number, or of the scheme's default, or
     /// its only one.
     pub fn find(&self, host: &str, port: Option<u16>) -> Option<&Arc<ServicePort>> {
-        let service = self.services.get(self.hosts.position(host)?)?;
+        let service = self.service(host)?;
         match (port, service.ports.as_slice()) {
             (Some(port), ports) => ports.iter().find(|there| there.port == port),
             (None, [only]) => Some(only),

@@ -150,7 +150,13 @@ impl Proxy {
         assert_eq!(index.problems(), []);
         let view = View::new(&index);
         let version = mesh_api::snapshot::Version(self.version);
-        let snapshot = view.snapshot(&"ml/client".parse().unwrap(), version).unwrap();
+        let snapshot = view
+            .snapshot(
+                &"ml/client".parse().unwrap(),
+                version,
+                &std::collections::BTreeSet::new(),
+            )
+            .unwrap();
         self.applier.apply(Arc::new(snapshot)).unwrap();
     }
 
