@@ -8,6 +8,8 @@ mod elsewhere;
 mod kit;
 #[path = "transparent/model_server.rs"]
 mod model_server;
+#[path = "transparent/on_demand.rs"]
+mod on_demand;
 #[path = "transparent/place.rs"]
 mod place;
 #[path = "transparent/programs.rs"]

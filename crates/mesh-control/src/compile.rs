@@ -29,6 +29,8 @@ pub struct View {
     services: BTreeMap<ObjectName, Arc<Service>>,
     /// Services by the host names they claim further.
     hosts: BTreeMap<String, ObjectName>,
+    /// Services by their addresses and those of their endpoints.
+    addresses: BTreeMap<SocketAddr, ObjectName>,
     warnings: Vec<(ObjectId, Problem)>,
 }
 
@@ -108,6 +110,7 @@ impl View {
             mesh,
             workloads,
             hosts: further_hosts(&services),
+            addresses: addresses(&services),
             services,
             warnings: documents.warnings,
         }
@@ -145,6 +148,11 @@ impl View {
             .or_else(|| self.known(home.clone(), host))
             .or_else(|| own(suffixes.iter().find_map(|suffix| host.strip_suffix(suffix))?))
             .or_else(|| self.hosts.get(host).cloned())
+    }
+
+    /// The service that an address stands for, as its proxy would read it if it knew all services.
+    pub fn at(&self, address: SocketAddr) -> Option<&ObjectName> {
+        self.addresses.get(&address)
     }
 
     fn known(&self, namespace: Name, name: &str) -> Option<ObjectName> {
@@ -341,6 +349,29 @@ fn further_hosts(services: &BTreeMap<ObjectName, Arc<Service>>) -> BTreeMap<Stri
         hosts.map(|host| (host.clone(), name.clone()))
     });
     hosts.collect()
+}
+
+/// A service's own addresses come before those of endpoints; of several services with an endpoint at one address, the
+/// first by name has it.
+fn addresses(services: &BTreeMap<ObjectName, Arc<Service>>) -> BTreeMap<SocketAddr, ObjectName> {
+    let mut found = BTreeMap::new();
+    for (name, service) in services {
+        for address in &service.addresses {
+            for port in &service.ports {
+                found.insert(SocketAddr::new(*address, port.port), name.clone());
+            }
+        }
+    }
+    for (name, service) in services {
+        for address in service
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| endpoint.addresses.values())
+        {
+            found.entry(*address).or_insert_with(|| name.clone());
+        }
+    }
+    found
 }
 
 /// A selector without labels selects nothing.

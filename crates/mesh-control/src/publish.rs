@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,6 +142,8 @@ pub struct Uses {
     pub services: Vec<ObjectName>,
     /// Host names that may mean services.
     pub hosts: Vec<String>,
+    /// Addresses that may be services' or endpoints'.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What an answer of the proxy meant.
@@ -187,7 +190,10 @@ impl Session {
         let home = &self.workload.namespace;
         let hosts = self.uses.hosts.iter();
         let resolved = hosts.filter_map(|host| published.view.resolve(host, home));
-        let used: BTreeSet<_> = resolved.chain(self.uses.services.iter().cloned()).collect();
+        let addresses = self.uses.addresses.iter();
+        let at = addresses.filter_map(|address| published.view.at(*address).cloned());
+        let services = self.uses.services.iter().cloned();
+        let used: BTreeSet<_> = services.chain(resolved).chain(at).collect();
         let snapshot = published
             .view
             .snapshot(&self.workload, published.version, &used)?;

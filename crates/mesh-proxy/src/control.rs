@@ -82,6 +82,7 @@ impl Subscription {
             }
             let ended = self.session(everything, &mut backoff).await;
             self.observe.handles.control_connected.set(0.0);
+            self.shared.discovery.connected(false);
             everything = matches!(ended, Ended::OutOfStep(_));
             let pause = backoff.pause();
             tracing::info!(?pause, "configuration: {ended}");
@@ -113,6 +114,7 @@ impl Subscription {
             .await?
             .into_inner();
         self.observe.handles.control_connected.set(1.0);
+        self.shared.discovery.connected(true);
         let shared = Arc::clone(&self.shared);
         let discovery = &shared.discovery;
         let mut sweep = tokio::time::interval(discovery.sweep_interval());

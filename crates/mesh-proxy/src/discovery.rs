@@ -1,87 +1,56 @@
 //! Services on demand: a proxy whose Workload says so asks the control plane for a service when it is first called, and
 //! lets go of it when it has not been called for long.
 //!
-//! A request for a host that no known service has is held while the control plane is asked, for a bounded time. Unknown
-//! names are remembered for a while, and few are asked for at a time, so that a workload that calls random names costs
-//! the control plane next to nothing. Only requests for unknown hosts come here; all others find their service in the
-//! Table, as ever.
+//! A request for a host, or a connection to an address, that no known service has is held while the control plane is
+//! asked, for a bounded time. What stands for no service is remembered for a while, and few are asked for at a time, so
+//! that a workload that calls random names costs the control plane next to nothing. Only what is unknown comes here; all
+//! else finds its service in the Table, as ever.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::Args;
-use mesh_api::duration::Duration as Span;
 use mesh_api::name::ObjectName;
-use mesh_api::route::Route;
-use mesh_api::snapshot::{Service, Snapshot};
+use mesh_api::snapshot::Snapshot;
 use mesh_api::wire::config::Uses;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Failure, Reason};
 use crate::table::Table;
 
-/// The most host names that are asked for at a time.
-const MAX_ASKED: usize = 64;
-/// The most host names that are remembered to name no service.
-const MAX_ABSENT: usize = 1_024;
-/// How long they are.
-const ABSENT: Duration = Duration::from_secs(10);
+mod asking;
+mod origins;
+mod settings;
+
+pub use settings::OnDemand;
+
+use asking::{Answer, Answered, Asking, Sought};
+use origins::origins;
+
+/// The most host names that are asked for at a time, and that are remembered to name no service.
+const HOSTS: (usize, usize) = (64, 1_024);
+/// The same of addresses. Others than the workload seldom choose them, and what is none of the mesh's has some too.
+const ADDRESSES: (usize, usize) = (1_024, 4_096);
 /// The most services that the control plane takes in one [`Uses`].
 const MAX_SAID: usize = 1_000;
 /// The longest host name that is asked for, in bytes (RFC 1035, §2.3.4).
 const MAX_HOST: usize = 253;
-
-/// How services are had on demand, where the Workload says so (`outbound.onDemand`).
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Services on demand")]
-pub struct OnDemand {
-    /// How long a service that is not called any more is kept; a tenth longer at most; 1s to 24h
-    #[arg(long, value_name = "DURATION", default_value_t = OnDemand::default().on_demand_idle, value_parser = up_to_a_day)]
-    pub on_demand_idle: Span,
-
-    /// How long a request is held while the control plane is asked for its service; 1s to 24h
-    #[arg(long, value_name = "DURATION", default_value_t = OnDemand::default().on_demand_wait, value_parser = up_to_a_day)]
-    pub on_demand_wait: Span,
-
-    /// The most services that are kept for having been called, those its Workload names included; 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = OnDemand::default().max_on_demand,
-          value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub max_on_demand: u16,
-}
-
-impl Default for OnDemand {
-    fn default() -> Self {
-        Self {
-            on_demand_idle: Span::from_millis(600_000),
-            on_demand_wait: Span::from_millis(5_000),
-            max_on_demand: 500,
-        }
-    }
-}
-
-fn up_to_a_day(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
-    if (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&span.get()) {
-        Ok(span)
-    } else {
-        Err(format!("{text} is not 1s to 24h"))
-    }
-}
 
 /// Which services are used, and which are asked for.
 #[derive(Default)]
 pub struct Discovery {
     settings: OnDemand,
     enabled: AtomicBool,
+    /// Whether the control plane can be asked now.
+    connected: AtomicBool,
     state: Mutex<State>,
     /// Told when there is something new to say to the control plane.
     changed: Notify,
 }
 
-#[derive(Default)]
 struct State {
     /// Of the last [`Uses`].
     sequence: u64,
@@ -89,17 +58,29 @@ struct State {
     unsaid: bool,
     /// The services called, and when they were last.
     used: BTreeMap<ObjectName, Instant>,
-    /// The host names asked for.
-    asked: BTreeMap<String, Asked>,
-    /// The host names that name no service, and until when they are taken to.
-    absent: HashMap<String, Instant>,
+    hosts: Asking,
+    addresses: Asking,
 }
 
-struct Asked {
-    /// In which [`Uses`]; 0: in none yet.
-    sequence: u64,
-    /// Whether the service is there; none: nobody knows yet.
-    found: watch::Sender<Option<bool>>,
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            sequence: 0,
+            unsaid: false,
+            used: BTreeMap::new(),
+            hosts: Asking::new(HOSTS.0, HOSTS.1),
+            addresses: Asking::new(ADDRESSES.0, ADDRESSES.1),
+        }
+    }
+}
+
+impl State {
+    fn asking(&mut self, sought: &Sought) -> &mut Asking {
+        match sought {
+            Sought::Host(_) => &mut self.hosts,
+            Sought::Address(_) => &mut self.addresses,
+        }
+    }
 }
 
 impl Discovery {
@@ -128,68 +109,97 @@ impl Discovery {
         self.lock().used = known.map(|name| (name.clone(), now)).collect();
     }
 
-    /// Asks the control plane for the service that a host names. When this returns without an error, a Table that knows
-    /// it is in effect.
+    /// Whether the control plane can be asked: the configuration stream is open.
+    pub fn connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// Whether a host names a service: then a Table that knows it is in effect. Asks the control plane.
     ///
     /// # Errors
-    /// When there is no such service, too many are used or asked for, or the control plane does not say in time.
-    pub async fn resolve(&self, host: &str) -> Result<(), Failure> {
+    /// When too many services are used or asked for, or the control plane does not say in time.
+    pub async fn resolve(&self, host: &str) -> Result<bool, Failure> {
         let host = host.to_ascii_lowercase();
         let host = host.trim_end_matches('.');
         if !self.is_enabled() || !is_host(host) {
-            return Err(no_such_service(host));
+            return Ok(false);
         }
-        let mut found = self.ask(host)?;
-        let answer = tokio::time::timeout(
-            self.settings.on_demand_wait.get(),
-            found.wait_for(Option::is_some),
-        );
-        let answer = match answer.await {
-            Ok(Ok(answer)) => *answer,
-            // Asked for no longer: others gave up before.
-            Ok(Err(_)) | Err(_) => None,
+        self.answer(Sought::Host(host.to_owned())).await
+    }
+
+    /// Whether an address stands for a service or one of its endpoints: then a Table that knows it is in effect. Asks the
+    /// control plane.
+    ///
+    /// # Errors
+    /// When too many services are used or asked for, or the control plane does not say in time.
+    pub async fn resolve_address(&self, address: SocketAddr) -> Result<bool, Failure> {
+        if !self.is_enabled() {
+            return Ok(false);
+        }
+        self.answer(Sought::Address(address)).await
+    }
+
+    async fn answer(&self, sought: Sought) -> Result<bool, Failure> {
+        let Some(mut answered) = self.ask(&sought)? else {
+            return Ok(false);
         };
+        let heard = timeout(
+            self.settings.on_demand_wait.get(),
+            answered.wait_for(Option::is_some),
+        );
+        // Asked for no longer: others gave up before.
+        let answer = heard.await.ok().and_then(Result::ok).and_then(|answer| *answer);
         match answer {
-            Some(true) => Ok(()),
-            Some(false) => Err(no_such_service(host)),
+            Some(Answer::There) => Ok(true),
+            Some(Answer::Absent) => Ok(false),
+            Some(Answer::TooMany) => Err(self.too_many(&self.lock(), &sought)),
             None => {
-                self.lock().asked.remove(host);
+                let mut state = self.lock();
+                let asking = state.asking(&sought);
+                asking.give_up(&sought);
+                if asking.was_absent(&sought) {
+                    return Ok(false);
+                }
                 let detail =
-                    format!("the control plane does not say in time whether {host:?} names a service");
+                    format!("the control plane does not say in time whether {sought} stands for a service");
                 Err(Failure::new(Reason::Unresolved, detail))
             }
         }
     }
 
-    fn ask(&self, host: &str) -> Result<watch::Receiver<Option<bool>>, Failure> {
+    /// Asks, unless it is known to stand for no service: then there is nothing to wait for.
+    fn ask(&self, sought: &Sought) -> Result<Option<Answered>, Failure> {
         let mut state = self.lock();
-        if let Some(asked) = state.asked.get(host) {
-            return Ok(asked.found.subscribe());
+        let used = state.used.len();
+        let asking = state.asking(sought);
+        if let Some(answered) = asking.join(sought) {
+            return Ok(Some(answered));
         }
-        if state
-            .absent
-            .get(host)
-            .is_some_and(|until| *until > Instant::now())
-        {
-            return Err(no_such_service(host));
+        // Without a control plane what was so stays so: what is in use goes on.
+        let connected = self.connected.load(Ordering::Relaxed);
+        if asking.is_absent(sought) || (!connected && asking.was_absent(sought)) {
+            return Ok(None);
         }
-        if state.asked.len() >= MAX_ASKED || state.used.len() + state.asked.len() >= self.most() {
-            let detail = format!(
-                "{} services are used on demand and {} asked for: {host:?} is not asked for (--max-on-demand)",
-                state.used.len(),
-                state.asked.len()
-            );
-            return Err(Failure::new(Reason::TooManyServices, detail));
+        // An address that stands for no service must pass, however many services there are: it is asked for all the same.
+        let no_room = matches!(sought, Sought::Host(_)) && used + asking.len() >= self.most();
+        if asking.is_full() || no_room {
+            return Err(self.too_many(&state, sought));
         }
-        let (sender, found) = watch::channel(None);
-        let asked = Asked {
-            sequence: 0,
-            found: sender,
-        };
-        state.asked.insert(host.to_owned(), asked);
+        let answered = asking.ask(sought.clone());
         state.unsaid = true;
         self.changed.notify_one();
-        Ok(found)
+        Ok(Some(answered))
+    }
+
+    fn too_many(&self, state: &State, sought: &Sought) -> Failure {
+        let detail = format!(
+            "{} services are used on demand, {} hosts and {} addresses asked for: no room for {sought} (--max-on-demand {})",
+            state.used.len(),
+            state.hosts.len(),
+            state.addresses.len(),
+            self.most(),
+        );
+        Failure::new(Reason::TooManyServices, detail)
     }
 
     /// Waits until there is something new to say.
@@ -205,19 +215,24 @@ impl Discovery {
         state.unsaid = false;
         if !self.is_enabled() {
             // Whoever waits learns that nobody will say.
-            state.asked.clear();
+            state.hosts.give_all_up();
+            state.addresses.give_all_up();
             return None;
         }
         state.sequence += 1;
         let sequence = state.sequence;
-        state
-            .asked
-            .values_mut()
-            .for_each(|asked| asked.sequence = sequence);
+        state.hosts.said(sequence);
+        state.addresses.said(sequence);
+        let hosts = state.hosts.asked().filter_map(|sought| match sought {
+            Sought::Host(host) => Some(host.clone()),
+            Sought::Address(_) => None,
+        });
+        let addresses = state.addresses.asked();
         Some(Uses {
             sequence,
             services: state.used.keys().map(ToString::to_string).collect(),
-            hosts: state.asked.keys().cloned().collect(),
+            hosts: hosts.collect(),
+            addresses: addresses.map(ToString::to_string).collect(),
         })
     }
 
@@ -228,33 +243,38 @@ impl Discovery {
 
     /// The Table takes everything into account that was said up to this sequence.
     pub fn answered(&self, sequence: u64, table: &Table) {
-        let now = Instant::now();
+        let (now, most) = (Instant::now(), self.most());
         let mut state = self.lock();
         let State {
-            asked, used, absent, ..
+            used,
+            hosts,
+            addresses,
+            unsaid,
+            ..
         } = &mut *state;
-        asked.retain(|host, waiting| {
-            if waiting.sequence == 0 || waiting.sequence > sequence {
-                return true;
-            }
-            match table.service(host) {
-                Some(service) => {
-                    used.insert(service.name.clone(), now);
-                    waiting.found.send_replace(Some(true));
+        let mut answer = |sought: &Sought| {
+            let service = match sought {
+                Sought::Host(host) => table.service(host).map(|service| &service.name),
+                Sought::Address(address) => table.destination(*address).map(|known| &known.port.service),
+            };
+            match service {
+                None => Answer::Absent,
+                Some(service) if used.len() < most || used.contains_key(service) => {
+                    used.insert(service.clone(), now);
+                    Answer::There
                 }
-                None => {
-                    if absent.len() >= MAX_ABSENT {
-                        absent.retain(|_, until| *until > now);
-                    }
-                    // When all of them are fresh, this one is asked for again next time: few are, at a time.
-                    if absent.len() < MAX_ABSENT {
-                        absent.insert(host.clone(), now + ABSENT);
-                    }
-                    waiting.found.send_replace(Some(false));
+                Some(_) => {
+                    // It is let go of again.
+                    *unsaid = true;
+                    Answer::TooMany
                 }
             }
-            false
-        });
+        };
+        hosts.settle(sequence, &mut answer);
+        addresses.settle(sequence, &mut answer);
+        if *unsaid {
+            self.changed.notify_one();
+        }
     }
 
     /// How often to [`sweep`](Self::sweep).
@@ -297,41 +317,6 @@ impl Discovery {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The fewest services whose routes lead to all others: of those that lead to each other in a circle, the first by name.
-fn origins(services: &BTreeMap<ObjectName, Arc<Service>>) -> Vec<ObjectName> {
-    let behind = |name: &ObjectName| {
-        let route = services.get(name).and_then(|service| service.route.as_ref());
-        let backends = route.into_iter().flat_map(Route::backends);
-        backends
-            .map(|backend| backend.service.clone())
-            .collect::<BTreeSet<_>>()
-    };
-    let mut led_to = BTreeSet::new();
-    for name in services.keys() {
-        led_to.extend(behind(name).into_iter().filter(|other| other != name));
-    }
-    let (later, first): (Vec<_>, Vec<_>) = services.keys().partition(|name| led_to.contains(name));
-    let mut reached = BTreeSet::new();
-    let mut origins = Vec::new();
-    for name in first.into_iter().chain(later) {
-        if reached.contains(name) {
-            continue;
-        }
-        origins.push(name.clone());
-        let mut open = vec![name.clone()];
-        while let Some(name) = open.pop() {
-            if reached.insert(name.clone()) {
-                open.extend(behind(&name));
-            }
-        }
-    }
-    origins
-}
-
-fn no_such_service(host: &str) -> Failure {
-    Failure::new(Reason::NoSuchService, format!("{host:?} names no service"))
 }
 
 /// Whether a host can name a service at all: an address can't.

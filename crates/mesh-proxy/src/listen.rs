@@ -76,6 +76,8 @@ pub struct Entry {
     pub listener: SocketAddr,
     /// Where the client was going, if it was led here.
     pub destination: Option<SocketAddr>,
+    /// Whether no service has that address: then each request names its own.
+    pub named: bool,
     /// The endpoint that it was going to by that endpoint's own address.
     pub addressed: Option<Arc<EndpointSet>>,
     /// Who the caller proved to be.
@@ -119,6 +121,7 @@ pub async fn accept(worker: Rc<Worker>, listener: Listener) {
                 let entry = Entry {
                     listener: address,
                     destination: None,
+                    named: false,
                     addressed: None,
                     peer: None,
                     tunnel: None,

@@ -127,12 +127,7 @@ async fn answer(
     headers::check(head, &worker.shared.limits)?;
     let (table, port) = match called(&table, entry, head) {
         Err(failure) if failure.reason == Reason::NoSuchService => {
-            let authority = entry.tunnel.clone().or_else(|| headers::authority(head));
-            known(
-                worker,
-                authority.as_ref().map_or("", |authority| authority.host()),
-            )
-            .await?;
+            ask(worker, entry, head).await?;
             let table = self::table(worker)?;
             let port = called(&table, entry, head)?;
             (table, port)
@@ -154,14 +149,32 @@ fn table(worker: &Worker) -> Result<Arc<Table>, Failure> {
     })
 }
 
+/// Waits until the service that a request is for is in the Table, where services are had on demand.
+async fn ask(worker: &Worker, entry: &Entry, parts: &Parts) -> Result<(), Failure> {
+    match (entry.destination, headers::authority(parts)) {
+        (Some(destination), _) if !entry.named => {
+            worker.shared.discovery.resolve_address(destination).await?;
+            Ok(())
+        }
+        (_, authority) => match entry.tunnel.as_ref().or(authority.as_ref()) {
+            Some(authority) => known(worker, authority.host()).await,
+            None => Ok(()),
+        },
+    }
+}
+
 /// Waits until the service that a host names is in the Table, where services are had on demand.
-async fn known(worker: &Worker, host: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When the control plane does not say in time, or there are too many of them.
+pub async fn known(worker: &Worker, host: &str) -> Result<(), Failure> {
     let discovery = &worker.shared.discovery;
     let known = |table: &Table| table.service(host).is_some();
     if !discovery.is_enabled() || worker.shared.table.load().as_deref().is_some_and(known) {
         return Ok(());
     }
-    discovery.resolve(host).await
+    discovery.resolve(host).await?;
+    Ok(())
 }
 
 /// Refuses a request while this process holds as much memory as it may.
@@ -283,6 +296,10 @@ fn called(table: &Table, entry: &Entry, parts: &Parts) -> Result<Arc<ServicePort
         Some(destination) => {
             if let Some(known) = table.destination(destination) {
                 return Ok(Arc::clone(&known.port));
+            }
+            if !entry.named {
+                let detail = format!("{destination} is no service's address any more");
+                return Err(Failure::new(Reason::NoSuchService, detail));
             }
             default_port = Some(destination.port());
         }

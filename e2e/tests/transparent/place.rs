@@ -93,6 +93,11 @@ impl Place {
         self.mesh.folder()
     }
 
+    /// Ends the control plane at once.
+    pub(crate) fn kill_control(&mut self) -> Result<()> {
+        self.mesh.kill_control()
+    }
+
     /// Runs `mesh-proxy init` on a machine, for its sidecar.
     pub(crate) fn init(&self, name: &str, flags: &[&str]) -> Result<String> {
         let program = binary("mesh-proxy")?;

@@ -193,3 +193,35 @@ fn host_names_are_read_as_proxies_read_them() {
         assert_eq!(found.as_deref(), wanted, "{host:?}");
     }
 }
+
+#[test]
+fn addresses_are_read_as_proxies_read_them() {
+    let service = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: mesh.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}, namespace: ml}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let documents = [
+        service(
+            "a",
+            "ports: [{name: http, port: 80}], external: [{port: http, address: \"10.2.0.1:8000\"}, {port: http, address: \"10.1.0.1:80\"}]",
+        ),
+        service(
+            "b",
+            "ports: [{name: http, port: 80}, {name: grpc, port: 81}], addresses: [10.1.0.1, \"fd00::1\"], external: [{port: http, address: \"10.2.0.1:8000\"}, {port: grpc, address: \"10.2.0.1:8001\"}]",
+        ),
+    ];
+    let view = view(&documents.join("---\n"));
+    for (address, wanted) in [
+        ("10.1.0.1:80", Some("ml/b")),
+        ("10.1.0.1:81", Some("ml/b")),
+        ("10.1.0.1:82", None),
+        ("[fd00::1]:80", Some("ml/b")),
+        ("10.2.0.1:8000", Some("ml/a")),
+        ("10.2.0.1:8001", Some("ml/b")),
+        ("10.2.0.1:80", None),
+    ] {
+        let found = view.at(address.parse().unwrap()).map(ToString::to_string);
+        assert_eq!(found.as_deref(), wanted, "{address}");
+    }
+}

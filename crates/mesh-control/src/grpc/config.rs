@@ -27,6 +27,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const MAX_USED: usize = 1_000;
 const MAX_HOSTS: usize = 64;
 const MAX_HOST: usize = 253;
+/// The most addresses that one proxy asks for.
+const MAX_ADDRESSES: usize = 1_024;
 /// The longest reason for a refusal that is kept, in characters.
 const MAX_REASON: usize = 2_000;
 
@@ -213,6 +215,7 @@ fn uses(said: Uses) -> Result<publish::Uses, Status> {
         sequence,
         services,
         hosts,
+        addresses,
     } = said;
     if services.len() > MAX_USED || hosts.len() > MAX_HOSTS || hosts.iter().any(|host| host.len() > MAX_HOST)
     {
@@ -220,11 +223,22 @@ fn uses(said: Uses) -> Result<publish::Uses, Status> {
             "uses: more than {MAX_USED} services, {MAX_HOSTS} hosts, or {MAX_HOST} characters of a host"
         )));
     }
+    if addresses.len() > MAX_ADDRESSES {
+        let reason = format!("uses: more than {MAX_ADDRESSES} addresses");
+        return Err(Status::invalid_argument(reason));
+    }
     let services = services.iter().map(|name| object_name("uses.services", name));
+    let addresses = addresses.iter().map(|address| {
+        let parsed = address.parse();
+        parsed.map_err(|_| {
+            Status::invalid_argument(format!("uses.addresses: {address:?} is not an address and port"))
+        })
+    });
     Ok(publish::Uses {
         sequence,
         services: services.collect::<Result<_, _>>()?,
         hosts,
+        addresses: addresses.collect::<Result<_, _>>()?,
     })
 }
 

@@ -160,6 +160,7 @@ fn what_a_proxy_uses_is_answered_also_when_there_is_nothing_to_change() {
             sequence,
             services: services.iter().map(|service| name(service)).collect(),
             hosts: hosts.iter().map(ToString::to_string).collect(),
+            addresses: Vec::new(),
         });
         let delta = session.next(&publisher.current()).unwrap();
         let said = delta.services.keys().cloned().collect::<Vec<_>>();

@@ -1,6 +1,7 @@
 //! A connection of this workload's that was led here: to the service it was going to, or untouched to where it was going.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use super::detect::{Spoken, http1_host};
 use super::first_bytes;
 use super::first_bytes::{FirstBytes, Until};
 use crate::connections::Seat;
+use crate::error::Failure;
 use crate::io::{Io, Prefixed};
 use crate::listen::{self, Entry};
 use crate::observe::{Direction, Record, SeriesKeyRef};
+use crate::outbound;
 use crate::table::{Destination, EndpointSet, Table};
 use crate::tcp;
 use crate::worker::Worker;
@@ -29,19 +32,47 @@ pub async fn serve(
     destination: SocketAddr,
     seat: Arc<Seat>,
 ) {
-    let known = {
-        let table = worker.shared.table.load();
-        let Some(table) = table.as_deref() else { return };
-        table.destination(destination).cloned()
+    let known = match known(&worker, destination).await {
+        Ok(known) => known,
+        Err(failure) => {
+            let mut record = Record::open(&worker.observe, OUTBOUND);
+            record.opaque();
+            return refuse(&worker, &stream, &failure, record);
+        }
     };
     let Some(Destination { port, endpoint }) = known else {
         return unknown(worker, stream, entry, destination, seat).await;
     };
+    port.called();
     let result = if endpoint.is_some() { "endpoint" } else { "service" };
     worker.observe.shared().intercepted(OUTBOUND, result);
     // Whoever names an endpoint by its own address gets that one, unless a rule says otherwise.
     entry.addressed = endpoint.map(|endpoint| port.own.only(endpoint));
     listen::serve_as(worker, Io::Plain(stream), port.protocol, entry, OUTBOUND, seat).await;
+}
+
+/// What an address means; it is asked for if nobody knows, where services are had on demand.
+async fn known(worker: &Worker, destination: SocketAddr) -> Result<Option<Destination>, Failure> {
+    let find = || {
+        let table = worker.shared.table.load();
+        table.as_deref()?.destination(destination).cloned()
+    };
+    match find() {
+        Some(known) => Ok(Some(known)),
+        None if worker.shared.discovery.resolve_address(destination).await? => Ok(find()),
+        None => Ok(None),
+    }
+}
+
+/// Refuses a connection of which nobody can say what it is for: untouched it could go in plaintext what is to go in mutual
+/// TLS.
+fn refuse(worker: &Worker, client: &impl AsFd, failure: &Failure, mut record: Record) {
+    worker
+        .observe
+        .shared()
+        .intercepted(OUTBOUND, failure.reason.as_str());
+    record.fail(failure.reason.as_str(), None);
+    tcp::reset(client);
 }
 
 /// Where a connection goes whose address no service has.
@@ -52,6 +83,8 @@ enum Way {
     Authority,
     /// To where it was going.
     Through,
+    /// Nobody can say now.
+    Nowhere(Failure),
 }
 
 /// Takes a connection to an address that no service has. What the client says may name one all the same; if not, it is
@@ -59,14 +92,22 @@ enum Way {
 async fn unknown(
     worker: Rc<Worker>,
     mut stream: TcpStream,
-    entry: Entry,
+    mut entry: Entry,
     destination: SocketAddr,
     seat: Arc<Seat>,
 ) {
     let first = first_bytes(&worker, &mut stream, destination, Until::Head).await;
-    let way = match worker.shared.table.load().as_deref() {
-        Some(table) => way(table, &first, destination),
-        None => return,
+    let authority = authority(&first);
+    let unknown = match &authority {
+        Some(authority) => outbound::known(&worker, authority.host()).await.err(),
+        None => None,
+    };
+    let way = match (unknown, worker.shared.table.load().as_deref()) {
+        // Each request is told so.
+        (Some(_), _) if matches!(first.spoken, Spoken::Http1) => Way::Authority,
+        (Some(failure), _) => Way::Nowhere(failure),
+        (None, Some(table)) => way(table, &first.spoken, authority.as_ref(), destination),
+        (None, None) => return,
     };
     let observe = worker.observe.shared();
     let io = Prefixed::new(first.bytes, stream);
@@ -89,6 +130,7 @@ async fn unknown(
         Way::Authority => {
             observe.intercepted(OUTBOUND, "authority");
             drop(record);
+            entry.named = true;
             listen::serve_http(worker, io, false, entry, OUTBOUND, seat).await;
         }
         Way::Through => {
@@ -96,29 +138,38 @@ async fn unknown(
             seat.retire();
             tcp::to_address(&worker, io, destination, record, first.silent).await;
         }
+        Way::Nowhere(failure) => {
+            record.opaque();
+            refuse(&worker, &io, &failure, record);
+        }
     }
 }
 
-fn way(table: &Table, first: &FirstBytes, destination: SocketAddr) -> Way {
-    match &first.spoken {
-        Spoken::Tls(hello) => {
-            let name = hello.server_name.as_deref();
-            let port = name.and_then(|name| table.find(name, Some(destination.port())));
-            // A port that is declared to be HTTP takes no TLS.
-            let port = port.filter(|port| matches!(port.protocol, AppProtocol::Tcp | AppProtocol::Detect));
-            port.map_or(Way::Through, |port| Way::ServerName(Arc::clone(&port.own)))
+/// The authority that a client's first bytes name.
+fn authority(first: &FirstBytes) -> Option<Authority> {
+    let name = match &first.spoken {
+        Spoken::Tls(hello) => hello.server_name.as_deref(),
+        Spoken::Http1 => http1_host(&first.bytes),
+        Spoken::Http2 | Spoken::Opaque => None,
+    };
+    name?.parse().ok()
+}
+
+fn way(table: &Table, spoken: &Spoken, authority: Option<&Authority>, destination: SocketAddr) -> Way {
+    let port = authority.and_then(|authority| {
+        let port = authority.port_u16().unwrap_or(destination.port());
+        table.find(authority.host(), Some(port))
+    });
+    let Some(port) = port else { return Way::Through };
+    match (spoken, port.protocol) {
+        // A port that is declared to be HTTP takes no TLS.
+        (Spoken::Tls(_), AppProtocol::Tcp | AppProtocol::Detect) => {
+            port.called();
+            Way::ServerName(Arc::clone(&port.own))
         }
-        Spoken::Http1 => {
-            let authority = http1_host(&first.bytes).and_then(|host| host.parse::<Authority>().ok());
-            let port = authority.and_then(|authority| {
-                let port = authority.port_u16().unwrap_or(destination.port());
-                table.find(authority.host(), Some(port)).map(|port| port.protocol)
-            });
-            match port {
-                None | Some(AppProtocol::Tcp) => Way::Through,
-                Some(_) => Way::Authority,
-            }
+        (Spoken::Http1, AppProtocol::Tcp) | (Spoken::Tls(_) | Spoken::Http2 | Spoken::Opaque, _) => {
+            Way::Through
         }
-        Spoken::Http2 | Spoken::Opaque => Way::Through,
+        (Spoken::Http1, _) => Way::Authority,
     }
 }

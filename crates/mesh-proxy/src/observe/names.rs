@@ -91,7 +91,7 @@ pub const HANDSHAKES: Described = (
 pub const INTERCEPTED: Described = (
     "mesh_intercepted_connections_total",
     Kind::Counter,
-    "Connections that were led to the proxy, by what came of them: to a service, endpoint, server-name, authority or the workload, passed-through, or refused as not-intercepted or for an undeclared-port.",
+    "Connections that were led to the proxy, by what came of them: to a service, endpoint, server-name, authority or the workload, passed-through, or refused as not-intercepted, unresolved, too-many-services, or for an undeclared-port.",
 );
 /// The configuration served.
 pub const CONFIG_VERSION: Described = (
