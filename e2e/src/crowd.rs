@@ -15,12 +15,15 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::canary::{Canary, INFER, TENSOR};
 use crate::client::{Call, Http1, Http2, full, request};
-use crate::mesh::Options;
+use crate::mesh::{Options, Proxy};
+use crate::wait;
 
 /// Clients come from so many addresses of loopback, each of which has ports for 28,000 connections.
 const SOURCES: u8 = 8;
 /// How many connect at the same time.
 const AT_ONCE: usize = 64;
+/// When memory has not fallen for this long, all that was free has been given back.
+const GIVEN_BACK: Duration = Duration::from_secs(3);
 /// How many streams share a connection.
 const STREAMS_PER_CONNECTION: usize = 50;
 /// How many of the idle connections are used again at the end.
@@ -89,7 +92,7 @@ pub async fn gather(idle: usize, streams: usize) -> Result<Report> {
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
-    let with_idle = mesh.mesh.proxy("caller-0")?.process().resident_bytes()?;
+    let with_idle = at_rest(mesh.mesh.proxy("caller-0")?, idle).await?;
     let server_before = mesh.mesh.proxy("stable")?.process().resident_bytes()?;
 
     let connections = streams.div_ceil(STREAMS_PER_CONNECTION);
@@ -137,6 +140,25 @@ pub async fn gather(idle: usize, streams: usize) -> Result<Report> {
         alone,
         beside,
     })
+}
+
+/// What a proxy holds when so many connections have come to rest, and what they held before has been given back.
+async fn at_rest(proxy: &mut Proxy, connections: usize) -> Result<u64> {
+    wait::until("idle connections to rest", async || {
+        let resting = proxy.metrics().await?;
+        let resting = resting.sum("mesh_connections_resting", &[("direction", "outbound")]);
+        Ok((resting >= connections as f64).then_some(()))
+    })
+    .await?;
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    wait::until("memory to be given back", async || {
+        let resident = proxy.process().resident_bytes()?;
+        if resident < least {
+            (least, since) = (resident, Instant::now());
+        }
+        Ok((since.elapsed() > GIVEN_BACK).then_some(least))
+    })
+    .await
 }
 
 /// A connection of HTTP/1.1 without a client around it: the crowd is to cost the sidecar something, not this process.

@@ -1,10 +1,12 @@
 //! The bodies that pass through: never copied, counted on the way, and closing what they hold when they end.
 
+mod from_client;
 mod request;
 mod response;
 mod served;
 mod upload;
 
+pub use from_client::FromClient;
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;

@@ -3,7 +3,7 @@
 //! Reading and writing leave marks in a connection's [`Seat`], a handful of plain stores; no connection and no request
 //! has a timer of its own for this. When all places are taken, those that have been idle longest are asked to leave.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
@@ -32,6 +32,8 @@ pub struct Connections {
     seats: RefCell<Vec<Weak<Seat>>>,
     limits: Ages,
     places: u32,
+    /// Since when the proxy is about to end, if it is.
+    ending: Cell<Option<u32>>,
 }
 
 impl Connections {
@@ -50,6 +52,7 @@ impl Connections {
                 stall: seconds(limits.stall_timeout),
             },
             places: limits.connections_of_worker(workers),
+            ending: Cell::default(),
         }
     }
 
@@ -127,22 +130,29 @@ impl Connections {
         many
     }
 
-    /// Looks at every connection, a second after the last time.
-    pub fn look(&self, cut: impl Fn(Direction, Cut)) {
+    /// Looks at every connection, a second after the last time. `ending`: the proxy is about to end. Returns how many were
+    /// told to rest.
+    pub fn look(&self, ending: bool, cut: impl Fn(Direction, Cut)) -> usize {
         let now = self.room.now.load(Relaxed) + 1;
         self.room.now.store(now, Relaxed);
+        if ending && self.ending.get().is_none() {
+            self.ending.set(Some(now));
+        }
         let paused = self.room.paused.load(Relaxed);
+        let mut rested = 0;
         self.seats.borrow_mut().retain(|seat| {
             let Some(seat) = seat.upgrade() else { return false };
             if !paused && seat.held_back.swap(false, Relaxed) {
                 seat.wake();
             }
-            seat.look(now, &self.limits, &cut);
+            let told = seat.look(now, &self.limits, self.ending.get(), &cut);
+            rested += usize::from(told == Some(Told::Rest));
             true
         });
         if paused {
             self.shed(cut);
         }
+        rested
     }
 
     /// Closes those that have taken in most since they were last idle, and all that are idle.

@@ -83,8 +83,9 @@ impl<I> Guarded<I> {
         Ok(())
     }
 
-    /// Notes whether the peer takes what there is for it.
+    /// Notes that there is something for the peer, and whether it takes it.
     fn wrote<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.seat.unsent(true);
         self.seat.stalled(result.is_pending());
         if let (Poll::Ready(Ok(_)), Speaks::Http2(frames)) = (&result, &mut self.speaks) {
             frames.wrote();
@@ -142,13 +143,18 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.inner).poll_flush(cx);
-        if result.is_pending() {
-            this.seat.stalled(true);
+        match result {
+            Poll::Pending => this.seat.stalled(true),
+            // Whoever flushes has written everything there was before.
+            Poll::Ready(_) => this.seat.unsent(false),
         }
         result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        // The peer is told that this is the end: nothing comes after it.
+        this.seat.unsent(true);
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }

@@ -1,15 +1,20 @@
 //! A connection, in plaintext or TLS, as one type: static dispatch, vectored writes.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use mesh_api::identity::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+/// How much is read ahead of a connection that has said nothing for long, in bytes: most heads fit.
+const PIECE: usize = 2 << 10;
 
 /// A connection.
 pub enum Io {
@@ -111,6 +116,33 @@ impl<I> Prefixed<I> {
     /// Gives the bytes back to whoever reads next.
     pub fn new(prefix: Bytes, inner: I) -> Self {
         Self { prefix, inner }
+    }
+
+    /// Gives bytes back to whoever reads next, in front of those that were given back before.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        self.prefix = [bytes, &self.prefix].concat().into();
+    }
+
+    /// Whether there is nothing to read but from the connection itself.
+    pub fn is_exhausted(&self) -> bool {
+        self.prefix.is_empty()
+    }
+}
+
+impl<I: AsyncRead + Unpin> Prefixed<I> {
+    /// Waits until there is something to read, holding no memory for it meanwhile. False: that is the end.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn read_ahead(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            let mut room = [MaybeUninit::uninit(); PIECE];
+            let mut piece = ReadBuf::uninit(&mut room);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
+            self.give_back(piece.filled());
+            Poll::Ready(Ok(!piece.filled().is_empty()))
+        })
+        .await
     }
 }
 

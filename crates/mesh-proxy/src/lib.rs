@@ -34,6 +34,8 @@ pub mod pipe;
 pub mod pool;
 pub mod read_ahead;
 pub mod received;
+pub mod rest;
+pub mod serve;
 pub mod shared;
 pub mod state;
 pub mod table;

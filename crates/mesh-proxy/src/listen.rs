@@ -1,7 +1,5 @@
-//! Connections as they come in: taken, secured, told apart, and served until they end or the proxy does.
+//! Connections as they come in: taken, secured, told apart, and passed on to whoever serves what they speak.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -9,12 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use mesh_api::document::MtlsMode;
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
@@ -22,31 +14,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::body::{ResponseBody, Served};
-use crate::connections::{Seat, Told};
-use crate::cork::{Corked, Turn};
+use crate::connections::Seat;
 use crate::cut::Cut;
-use crate::drain::Drain;
-use crate::guard::Guarded;
 use crate::intercept::client_hello::HANDSHAKE as TLS_HANDSHAKE;
 use crate::intercept::detect::Spoken;
 use crate::intercept::first_bytes::Until;
 use crate::io::{Io, Prefixed};
-use crate::limits::{Limits, SEND_BUFFER};
 use crate::observe::{Direction, Record, SeriesKeyRef};
-use crate::patience::Streams;
-use crate::pool::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::serve::serve_http;
 use crate::table::EndpointSet;
 use crate::worker::Worker;
 use crate::{inbound, intercept, limits, outbound, tcp, tls};
 
-/// How much of a connection is read ahead and of an answer is written ahead in HTTP/1.1, in bytes.
-const BUFFER: usize = 256 << 10;
-/// How long an idle HTTP/1.1 connection stays open while the proxy ends. A client that uses it within that time learns
-/// from the answer that it is the last one; had the connection been closed at once, the request on its way would be lost.
-const LAST_REQUEST: Duration = Duration::from_secs(2);
-/// How often is looked whether such a connection is idle.
-const LOOK: Duration = Duration::from_millis(250);
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -86,6 +65,18 @@ pub struct Entry {
     pub tunnel: Option<http::uri::Authority>,
 }
 
+/// A client's connection, but for its bytes.
+pub struct Client {
+    /// The worker that it belongs to.
+    pub worker: Rc<Worker>,
+    /// Which way its requests go.
+    pub direction: Direction,
+    /// Where it came in.
+    pub entry: Entry,
+    /// Its place.
+    pub seat: Arc<Seat>,
+}
+
 /// Takes connections until the listener is closed or the proxy ends.
 pub async fn accept(worker: Rc<Worker>, listener: Listener) {
     let Listener {
@@ -117,7 +108,6 @@ pub async fn accept(worker: Rc<Worker>, listener: Listener) {
                     continue;
                 };
                 let open = (drain.open(), worker.observe.shared().connection(direction));
-                let worker = Rc::clone(&worker);
                 let entry = Entry {
                     listener: address,
                     destination: None,
@@ -126,11 +116,17 @@ pub async fn accept(worker: Rc<Worker>, listener: Listener) {
                     peer: None,
                     tunnel: None,
                 };
+                let client = Box::new(Client {
+                    worker: Rc::clone(&worker),
+                    direction,
+                    entry,
+                    seat: Arc::clone(&seat),
+                });
                 tokio::task::spawn_local(async move {
                     let _open = open;
                     tokio::select! {
                         biased;
-                        () = serve(worker, stream, entry, direction, intercepted, Arc::clone(&seat)) => {}
+                        () = serve(client, stream, intercepted) => {}
                         () = seat.closed() => {}
                     }
                 });
@@ -155,115 +151,96 @@ async fn not_taken(worker: &Worker, address: SocketAddr, direction: Direction, e
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn serve(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    entry: Entry,
-    direction: Direction,
-    intercepted: bool,
-    seat: Arc<Seat>,
-) {
+/// Serves a connection until it ends. It may do so for very long and very idly: what takes much room in its future is in
+/// a box of its own, made when it is needed.
+async fn serve(client: Box<Client>, stream: TcpStream, intercepted: bool) {
     // A socket that can't is a socket that closes: reads will tell.
     let _ = stream.set_nodelay(true);
     if intercepted {
-        return intercept::serve(worker, stream, entry, direction, seat).await;
+        return intercept::serve(client, stream).await;
     }
+    let listener = client.entry.listener;
     let protocol = {
-        let table = worker.shared.table.load();
+        let table = client.worker.shared.table.load();
         let Some(table) = table.as_deref() else { return };
-        match direction {
+        match client.direction {
             Direction::Outbound => table
                 .outbound
-                .get(&entry.listener)
+                .get(&listener)
                 .and_then(Option::as_ref)
                 .map(|port| port.protocol),
-            Direction::Inbound => table
-                .inbound_at(entry.listener, None)
-                .map(|inbound| inbound.protocol),
+            Direction::Inbound => table.inbound_at(listener, None).map(|inbound| inbound.protocol),
         }
     };
     let protocol = protocol.unwrap_or(AppProtocol::Http);
-    match direction {
-        Direction::Outbound => serve_as(worker, Io::Plain(stream), protocol, entry, direction, seat).await,
-        Direction::Inbound => serve_secured(worker, stream, protocol, entry, seat).await,
+    match client.direction {
+        Direction::Outbound => serve_as(client, Io::Plain(stream), protocol).await,
+        Direction::Inbound => serve_secured(client, stream, protocol).await,
     }
 }
 
 /// Takes a connection to this workload, to a port that speaks `protocol`.
-pub async fn serve_secured(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    protocol: AppProtocol,
-    mut entry: Entry,
-    seat: Arc<Seat>,
-) {
-    let Some(secured) = secure(&worker, stream, protocol).await else {
+pub async fn serve_secured(mut client: Box<Client>, stream: TcpStream, protocol: AppProtocol) {
+    let Some(secured) = secure(&client.worker, stream, protocol).await else {
         return;
     };
     let (io, protocol) = match secured {
         Secured::Told(io) => (io, protocol),
         Secured::Silent(stream) => (Io::Plain(stream), AppProtocol::Tcp),
     };
-    entry.peer = io.peer_identity().map(Arc::new);
-    serve_as(worker, io, protocol, entry, Direction::Inbound, seat).await;
+    client.entry.peer = io.peer_identity().map(Arc::new);
+    serve_as(client, io, protocol).await;
 }
 
 /// Takes a connection of which nothing was read yet, to a port that speaks `protocol`.
-pub async fn serve_as(
-    worker: Rc<Worker>,
-    mut io: Io,
-    protocol: AppProtocol,
-    entry: Entry,
-    direction: Direction,
-    seat: Arc<Seat>,
-) {
+pub async fn serve_as(client: Box<Client>, mut io: Io, protocol: AppProtocol) {
     if protocol == AppProtocol::Tcp {
-        return opaque(&worker, io, &entry, direction, &seat, None).await;
+        return Box::pin(opaque(client, io, None)).await;
     }
     if protocol != AppProtocol::Detect {
-        let within = worker.shared.limits.head_timeout.get();
+        let within = client.worker.shared.limits.head_timeout.get();
         let Ok(spoken) = tokio::time::timeout(within, speaks_http2(&io)).await else {
-            return worker.cut(direction, Cut::SlowHead);
+            return client.worker.cut(client.direction, Cut::SlowHead);
         };
         if let Some(http2) = spoken {
-            serve_http(worker, io, http2, entry, direction, seat).await;
+            serve_http(client, io, http2).await;
         }
         return;
     }
     // Sidecars agree on a protocol unless they pass on opaque bytes.
     if matches!(io, Io::Tls(_)) {
         return match io.agreed_on() {
-            None => opaque(&worker, io, &entry, direction, &seat, None).await,
+            None => Box::pin(opaque(client, io, None)).await,
             Some(_) => {
                 let http2 = io.agreed_on_http2();
-                serve_http(worker, io, http2, entry, direction, seat).await;
+                serve_http(client, io, http2).await;
             }
         };
     }
-    let going_to = entry.destination.unwrap_or(entry.listener);
-    let first = intercept::first_bytes(&worker, &mut io, going_to, Until::Spoken).await;
+    let going_to = client.entry.destination.unwrap_or(client.entry.listener);
+    let first = intercept::first_bytes(&client.worker, &mut io, going_to, Until::Spoken).await;
     let io = Prefixed::new(first.bytes, io);
     match first.spoken {
-        Spoken::Http1 => serve_http(worker, io, false, entry, direction, seat).await,
-        Spoken::Http2 => serve_http(worker, io, true, entry, direction, seat).await,
+        Spoken::Http1 => serve_http(client, io, false).await,
+        Spoken::Http2 => serve_http(client, io, true).await,
         Spoken::Tls(_) | Spoken::Opaque => {
             let silent = first.silent.then_some(going_to);
-            opaque(&worker, io, &entry, direction, &seat, silent).await;
+            Box::pin(opaque(client, io, silent)).await;
         }
     }
 }
 
 /// Passes on a connection that is not HTTP, to an endpoint of the service it called, or to the workload.
-async fn opaque<I>(
-    worker: &Worker,
-    io: I,
-    entry: &Entry,
-    direction: Direction,
-    seat: &Seat,
-    silent: Option<SocketAddr>,
-) where
+async fn opaque<I>(client: Box<Client>, io: I, silent: Option<SocketAddr>)
+where
     I: AsyncRead + AsyncWrite + Unpin + AsFd,
 {
+    let Client {
+        worker,
+        direction,
+        entry,
+        seat,
+    } = *client;
     // What it is given, it holds for as long as it likes.
     seat.retire();
     let mut record = Record::open(&worker.observe, direction);
@@ -276,8 +253,8 @@ async fn opaque<I>(
         let table = worker.shared.table.load();
         let Some(table) = table.as_deref() else { return };
         match direction {
-            Direction::Outbound => outbound::endpoints(table, entry),
-            Direction::Inbound => inbound::process(table, entry),
+            Direction::Outbound => outbound::endpoints(table, &entry),
+            Direction::Inbound => inbound::process(table, &entry),
         }
     };
     let set = match set {
@@ -292,7 +269,7 @@ async fn opaque<I>(
         peer,
         ..SeriesKeyRef::unrouted(direction)
     });
-    if let Err(client) = tcp::to_endpoint(worker, io, &set, record, silent).await {
+    if let Err(client) = tcp::to_endpoint(&worker, io, &set, record, silent).await {
         tcp::reset(&client);
     }
 }
@@ -340,7 +317,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
         observe.handshake(Direction::Inbound, "no-credentials");
         return None;
     };
-    let accepting = TlsAcceptor::from(credentials.server_config()).accept(stream);
+    let accepting = Box::pin(TlsAcceptor::from(credentials.server_config()).accept(stream));
     let Ok(accepted) = tokio::time::timeout(within, accepting).await else {
         worker.cut(Direction::Inbound, Cut::SlowHead);
         observe.handshake(Direction::Inbound, "timeout");
@@ -375,151 +352,5 @@ async fn speaks_http2(io: &Io) -> Option<bool> {
     match io {
         Io::Tls(_) => Some(io.agreed_on_http2()),
         Io::Plain(stream) => first_bytes::<3>(stream).await.map(|bytes| bytes == *b"PRI"),
-    }
-}
-
-/// Serves a connection's requests until it ends. When the proxy is about to end, requests in flight are finished and
-/// the client is told to go elsewhere with the next.
-pub async fn serve_http<I>(
-    worker: Rc<Worker>,
-    io: I,
-    http2: bool,
-    entry: Entry,
-    direction: Direction,
-    seat: Arc<Seat>,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let shared = Arc::clone(&worker.shared);
-    let limits = &shared.limits;
-    let io = Guarded::client(io, Arc::clone(&seat), http2, limits);
-    let watched = Watched {
-        worker: Rc::clone(&worker),
-        direction,
-        seat: Arc::clone(&seat),
-    };
-    let streams = Streams::new(Rc::clone(&worker), direction);
-    let ending = Arc::clone(&shared);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, entry, busy) = (Rc::clone(&worker), entry.clone(), seat.open());
-        let (ending, tunnels) = (Arc::clone(&ending), request.method() == Method::CONNECT);
-        async move {
-            let mut response: Response<ResponseBody> = match direction {
-                Direction::Outbound => outbound::handle(worker, entry, request, &busy).await,
-                Direction::Inbound => inbound::handle(&worker, &entry, request, &busy).await,
-            };
-            // What becomes another protocol has no next request.
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS || tunnels;
-            if !http2 && !switches && ending.drain.is_started() {
-                let last = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, last);
-            }
-            Ok::<_, Infallible>(response.map(|body| Served::new(body, busy)))
-        }
-    });
-    if http2 {
-        let io = Corked::new(io);
-        let connection = http2::Builder::new(streams)
-            .max_concurrent_streams(limits.max_streams)
-            .enable_connect_protocol()
-            .max_header_list_size(limits.max_head_bytes)
-            .max_send_buf_size(SEND_BUFFER)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(TokioIo::new(io.clone()), service);
-        let turns = Turn::new(connection, io);
-        watched
-            .until_end(turns, &shared.drain, Duration::ZERO, |turns| {
-                turns.connection().graceful_shutdown();
-            })
-            .await;
-    } else {
-        let connection = http1_builder(limits)
-            .serve_connection(TokioIo::new(io), service)
-            .with_upgrades();
-        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-        watched
-            .until_end(connection, &shared.drain, LAST_REQUEST, shut_down)
-            .await;
-        // What it was upgraded to goes on with its own limits.
-        watched.seat.retire();
-    }
-}
-
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    let head = limits.max_head_bytes as usize;
-    // How long a head takes is seen by the connection's seat.
-    builder
-        .header_read_timeout(None)
-        .max_header_size(head)
-        .max_buf_size(BUFFER.max(head));
-    if let Some(fields) = limits.other_max_headers() {
-        builder.max_headers(fields);
-    }
-    builder
-}
-
-/// A client's connection, with whoever may tell it to end.
-struct Watched {
-    worker: Rc<Worker>,
-    direction: Direction,
-    seat: Arc<Seat>,
-}
-
-impl Watched {
-    /// Runs a connection. What it ends with is the client's leaving, or its breaking of the protocol, which hyper has
-    /// answered. When the proxy ends and no request was open for `after`, it is shut down: what is open is finished.
-    async fn until_end<C>(
-        &self,
-        connection: C,
-        drain: &Drain,
-        after: Duration,
-        shut_down: impl FnOnce(std::pin::Pin<&mut C>),
-    ) where
-        C: Future<Output = Result<(), hyper::Error>>,
-    {
-        let mut connection = pin!(connection);
-        let told = tokio::select! {
-            biased;
-            ended = connection.as_mut() => return self.ended(ended.err()),
-            () = self.last_request(drain, after) => Told::Finish,
-            told = self.seat.told() => told,
-        };
-        if told == Told::Close {
-            return;
-        }
-        shut_down(connection.as_mut());
-        tokio::select! {
-            biased;
-            ended = connection => self.ended(ended.err()),
-            () = self.seat.closed() => {}
-        }
-    }
-
-    /// Until the proxy ends, and no request was open for so long since. A response that began before has not said that it
-    /// is the last one: its client may ask again as soon as it is over, and is then told.
-    async fn last_request(&self, drain: &Drain, quiet: Duration) {
-        drain.started().await;
-        let mut idle = Duration::ZERO;
-        while idle < quiet {
-            tokio::time::sleep(LOOK).await;
-            idle = if self.seat.awaits_head() {
-                idle + LOOK
-            } else {
-                Duration::ZERO
-            };
-        }
-    }
-
-    /// Counts why the connection ended, if its client is to blame.
-    fn ended(&self, error: Option<hyper::Error>) {
-        let cut = self.seat.blamed().or_else(|| Cut::of(error.as_ref()?));
-        if let Some(cut) = cut {
-            self.worker.cut(self.direction, cut);
-        }
-        if let Some(error) = error {
-            tracing::debug!(%error, "a connection ended");
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether this process holds as much memory as it may. One thread asks the kernel, now and then; all others read the
-//! answer.
+//! How much memory this process holds: whether it is as much as it may, which one thread asks the kernel now and then and
+//! all others read; and giving back what is free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,6 +12,12 @@ const PERIOD: Duration = Duration::from_millis(100);
 const CLOSE_PERIOD: Duration = Duration::from_millis(10);
 /// From which part of the limit on, in hundredths, it is over again.
 const RELIEF: u64 = 90;
+
+/// Gives memory that this thread has freed back to the system, where the allocator would keep it for a next time.
+pub fn give_back() {
+    // SAFETY: it takes no pointer, and may be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
 
 /// Whether load is to be shed.
 #[derive(Debug, Default)]

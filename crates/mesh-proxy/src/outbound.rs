@@ -26,10 +26,11 @@ use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
 use crate::inbound::{fail, listener_gone};
 use crate::io::Prefixed;
-use crate::listen::{self, Entry};
+use crate::listen::{Client, Entry};
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::read_ahead::{Hold, Recognised, recognise, silence};
 use crate::received::Received;
+use crate::serve::serve_http;
 use crate::table::{EndpointSet, NO_TIMEOUTS, ServicePort, Table};
 use crate::tcp;
 use crate::worker::Worker;
@@ -39,18 +40,18 @@ const RETRIES: u8 = 2;
 
 /// Answers a request: the service's answer, or the mesh's own. `busy` is its connection.
 pub async fn handle(
-    worker: Rc<Worker>,
-    entry: Entry,
+    worker: &Rc<Worker>,
+    entry: &Entry,
     request: Request<Incoming>,
     busy: &Busy,
 ) -> Response<ResponseBody> {
-    let request = Received::new(&worker, request, busy);
+    let request = Received::new(worker, request, busy);
     if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
-        return tunnel(worker, entry, request.head).await;
+        return tunnel(Rc::clone(worker), entry.clone(), request.head).await;
     }
     let (grpc, method) = (request.grpc, request.head.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
-    match answer(&worker, &entry, request, &mut record).await {
+    match answer(worker, entry, request, &mut record).await {
         Ok(response) => response,
         Err(failure) => fail(&failure, &method, grpc, record),
     }
@@ -96,7 +97,13 @@ async fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Respon
             return;
         };
         let seat = worker.connections.inner(Direction::Outbound);
-        listen::serve_http(worker, client, http2, entry, Direction::Outbound, seat).await;
+        let inner = Client {
+            worker,
+            direction: Direction::Outbound,
+            entry,
+            seat,
+        };
+        serve_http(Box::new(inner), client, http2).await;
     });
     Response::new(ResponseBody::empty())
 }

@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::request::Parts;
-use hyper::body::Incoming;
 use mesh_api::document::BeyondReadAhead;
 use mesh_api::inference::{self, AppProtocol, Head, ModelRequest, Recognition};
 use mesh_api::snapshot::Mesh;
 use tokio::time::Instant;
 
-use crate::body::{Source, refused};
+use crate::body::{FromClient, Source, refused};
 use crate::error::{Failure, Reason};
 use crate::forward::DEFAULT_IDLE;
 use crate::limits::Limits;
@@ -53,7 +52,7 @@ pub async fn recognise(
     protocol: AppProtocol,
     how: &Hold<'_>,
     parts: &Parts,
-    body: Incoming,
+    body: FromClient,
 ) -> Result<Recognised, Failure> {
     let target = parts
         .uri

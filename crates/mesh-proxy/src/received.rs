@@ -4,6 +4,7 @@ use http::Request;
 use http::request::Parts;
 use hyper::body::Incoming;
 
+use crate::body::FromClient;
 use crate::connections::Busy;
 use crate::headers;
 use crate::upgrade::Upgrade;
@@ -14,7 +15,7 @@ pub struct Received {
     /// Its head. An extended CONNECT is the GET here that asks for the same in HTTP/1.1.
     pub head: Parts,
     /// Its body.
-    pub body: Incoming,
+    pub body: FromClient,
     /// Whether it is a gRPC call.
     pub grpc: bool,
     /// What it asks to become, if it does.
@@ -29,7 +30,7 @@ impl Received {
         Self {
             grpc: headers::is_grpc(&head.headers),
             head,
-            body,
+            body: FromClient::new(body, busy),
             upgrade,
         }
     }

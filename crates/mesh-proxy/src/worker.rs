@@ -16,12 +16,16 @@ use crate::connections::Connections;
 use crate::cut::Cut;
 use crate::intercept::server_first::ServerFirst;
 use crate::listen::{self, Listener};
+use crate::memory;
 use crate::observe::{Direction, Observe, WorkerObserve};
 use crate::pool::Pools;
 use crate::shared::Shared;
 
 /// How often connections, to clients and to endpoints, are looked at. Ages of clients' connections are counted in this.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// After how many connections came to rest what they held is given back to the system: about a megabyte.
+const MANY_RESTED: usize = 64;
 
 /// What a worker's requests share.
 pub struct Worker {
@@ -35,6 +39,8 @@ pub struct Worker {
     pub server_first: ServerFirst,
     /// This worker's view of what is counted.
     pub observe: Rc<WorkerObserve>,
+    /// Connections that were told to rest since memory was given back.
+    rested: Cell<usize>,
     turn: Cell<u64>,
     warned: Cell<Option<Instant>>,
 }
@@ -48,6 +54,7 @@ impl Worker {
             pools: Pools::default(),
             server_first: ServerFirst::default(),
             observe: observe.worker(),
+            rested: Cell::new(0),
             turn: Cell::new(0),
             warned: Cell::new(None),
         })
@@ -56,9 +63,17 @@ impl Worker {
     /// Looks at all connections, a second after the last time.
     pub fn sweep(&self) {
         self.pools.sweep(tokio::time::Instant::now());
-        self.connections.look(|direction, why| {
-            self.cut(direction, why);
-        });
+        // They have done as they were told when they were looked at last.
+        if self.rested.get() >= MANY_RESTED {
+            self.rested.set(0);
+            memory::give_back();
+        }
+        let rested = self
+            .connections
+            .look(self.shared.drain.is_started(), |direction, why| {
+                self.cut(direction, why);
+            });
+        self.rested.set(self.rested.get() + rested);
     }
 
     /// Counts a connection that was refused or closed for this.

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use mesh_api::inference::rewrite::{CannotRewrite, Splice, rewrite};
 use mesh_api::inference::{BodyScanner, ModelRequest, Operation, Refusal, RefusalReason};
 use mesh_api::route::ModelRewrite;
 use tokio::time::Instant;
 
-use super::BodyError;
 use super::upload::Waiting;
+use super::{BodyError, FromClient};
 use crate::error::{Failure, Reason};
 
 /// How much of a body is remembered for sending it again.
@@ -27,7 +26,7 @@ const REPLAY_PIECES: usize = 64;
 
 /// Where a request's body comes from, shared by the attempts to send it and by whoever waits for the response.
 pub struct Source {
-    incoming: Option<Incoming>,
+    incoming: Option<FromClient>,
     /// Read from the client and not sent yet.
     held: VecDeque<Bytes>,
     held_bytes: usize,
@@ -78,7 +77,7 @@ impl Source {
     /// The body as it comes from the client. `scanner` reads along; `within` how many bytes routing depends on what it
     /// finds, if it does. `silence`: how long the client may send nothing.
     pub fn new(
-        incoming: Incoming,
+        incoming: FromClient,
         scanner: Option<BodyScanner>,
         within: Option<usize>,
         now: Instant,

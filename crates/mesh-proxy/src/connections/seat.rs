@@ -48,6 +48,12 @@ pub struct Seat {
     pub(super) open: AtomicU32,
     /// Whether a whole head ever came.
     pub(super) served: AtomicBool,
+    /// Whether the body of the last request has not come to its end.
+    body: AtomicBool,
+    /// Whether there is something for the peer that was not handed to the system.
+    unsent: AtomicBool,
+    /// Whether the connection may rest, and is told to.
+    rest: AtomicU8,
     /// Bytes read since no request was open.
     pub(super) taken: AtomicU32,
     /// Whether it is no longer this connection's reading and writing that tells how it is.
@@ -61,9 +67,23 @@ pub struct Seat {
     waiting: Mutex<Vec<Waker>>,
 }
 
+/// How long an idle HTTP/1.1 connection stays open while the proxy ends, in seconds. A client that uses it within that
+/// time learns from the answer that it is the last one; had the connection been closed at once, the request on its way
+/// would be lost.
+const LAST_REQUEST: u32 = 2;
+
+/// It does not rest.
+const NO_REST: u8 = 0;
+/// It may be told to rest.
+const MAY_REST: u8 = 1;
+/// It is told to rest.
+const REST: u8 = 2;
+
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
+    /// To hold nothing that only requests need, until the next one comes.
+    Rest,
     /// To end when its requests have.
     Finish,
     /// To end now.
@@ -109,6 +129,9 @@ impl Seat {
             stall: Since::default(),
             open: AtomicU32::new(0),
             served: AtomicBool::new(false),
+            body: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
+            rest: AtomicU8::new(NO_REST),
             taken: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             held_back: AtomicBool::new(false),
@@ -131,6 +154,16 @@ impl Seat {
         } else {
             self.head.end();
         }
+    }
+
+    /// Whether there is something for the peer that was not handed to the system.
+    pub fn unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Relaxed);
+    }
+
+    /// The body of the last request has come to its end.
+    pub fn body_ended(&self) {
+        self.body.store(false, Relaxed);
     }
 
     /// Whether no request is open, so that what comes in is a head.
@@ -196,12 +229,12 @@ impl Seat {
         Busy(Arc::clone(self))
     }
 
-    /// Waits until it is told to end.
+    /// Waits until it is told something.
     pub async fn told(&self) -> Told {
         let mut waits = false;
         poll_fn(|cx| {
             let told = match self.told.load(Relaxed) {
-                0 => None,
+                0 => (self.rest.load(Relaxed) == REST).then_some(Told::Rest),
                 1 => Some(Told::Finish),
                 _ => Some(Told::Close),
             };
@@ -234,9 +267,26 @@ impl Seat {
         .await;
     }
 
-    /// Tells it to end.
+    /// Whether it may be told to rest from now on; if it was, that is over.
+    pub fn may_rest(&self, may: bool) {
+        self.rest.store(if may { MAY_REST } else { NO_REST }, Relaxed);
+    }
+
+    /// Whether nothing of it is left anywhere, but what may have come of a next request: no request is open, the last one
+    /// came to its end, and everything for the peer is sent.
+    pub fn is_quiet(&self) -> bool {
+        let idle = self.open.load(Relaxed) == 0 && self.idle.0.load(Relaxed) != 0;
+        let left = self.body.load(Relaxed) || self.unsent.load(Relaxed) || self.retired.load(Relaxed);
+        idle && !left && self.head.0.load(Relaxed) == 0 && self.told.load(Relaxed) == 0
+    }
+
+    /// Tells it something.
     pub fn tell(&self, told: Told) {
         let word = match told {
+            Told::Rest => {
+                self.rest.store(REST, Relaxed);
+                return self.wake();
+            }
             Told::Finish => {
                 self.finishing.begin(self.room.now.load(Relaxed));
                 1
@@ -247,25 +297,38 @@ impl Seat {
         self.wake();
     }
 
-    /// Tells it to end if it does something for too long.
-    pub(super) fn look(&self, now: u32, limits: &Ages, cut: impl Fn(Direction, Cut)) {
+    /// Tells it to rest if it is idle, and to end if it does something for too long. `ending`: since when the proxy is about
+    /// to end, if it is. Returns what it is told.
+    pub(super) fn look(
+        &self,
+        now: u32,
+        limits: &Ages,
+        ending: Option<u32>,
+        cut: impl Fn(Direction, Cut),
+    ) -> Option<Told> {
         if self.retired.load(Relaxed) {
-            return;
+            return None;
         }
         // It is somewhere in the second that it began in.
         let over = |since: &Since, limit: u32| since.age(now).is_some_and(|age| age > limit);
+        let ends = ending.is_some_and(|since| now.saturating_sub(since) >= LAST_REQUEST);
         let (told, why) = match self.told.load(Relaxed) {
-            0 if over(&self.head, limits.head) => (Told::Close, Cut::SlowHead),
-            0 | 1 if over(&self.stall, limits.stall) => (Told::Close, Cut::SlowReader),
-            0 if over(&self.idle, limits.idle) => (Told::Finish, Cut::Idle),
-            // What is left of it are answers that it does not take.
-            1 if self.awaits_head() && over(&self.finishing, limits.head) => {
-                return self.tell(Told::Close);
+            0 if over(&self.head, limits.head) => (Told::Close, Some(Cut::SlowHead)),
+            0 | 1 if over(&self.stall, limits.stall) => (Told::Close, Some(Cut::SlowReader)),
+            0 if over(&self.idle, limits.idle) => (Told::Finish, Some(Cut::Idle)),
+            0 if ends && over(&self.idle, LAST_REQUEST) => (Told::Finish, None),
+            0 if self.rest.load(Relaxed) == MAY_REST && over(&self.idle, 1) && self.is_quiet() => {
+                (Told::Rest, None)
             }
-            _ => return,
+            // What is left of it are answers that it does not take.
+            1 if self.awaits_head() && over(&self.finishing, limits.head) => (Told::Close, None),
+            _ => return None,
         };
-        cut(self.direction, why);
+        if let Some(why) = why {
+            cut(self.direction, why);
+        }
         self.tell(told);
+        Some(told)
     }
 
     fn wait(&self, waker: &Waker) {
@@ -299,6 +362,12 @@ impl Drop for Seat {
 pub struct Busy(Arc<Seat>);
 
 impl Busy {
+    /// Whether the request has a body of which not all is there; then its connection, to be told of its end.
+    pub fn has_body(&self, has: bool) -> Option<Arc<Seat>> {
+        self.0.body.store(has, Relaxed);
+        has.then(|| Arc::clone(&self.0))
+    }
+
     /// The same connection is busy until what is returned is dropped too.
     pub fn longer(&self) -> Self {
         self.0.open()

@@ -30,7 +30,8 @@ impl Case {
     fn seconds(&self, count: u32, pressed: bool) {
         self.memory.read(u64::from(pressed), 0);
         for _ in 0..count {
-            self.connections.look(|_, cut| self.cuts.borrow_mut().push(cut));
+            self.connections
+                .look(false, |_, cut| self.cuts.borrow_mut().push(cut));
         }
     }
 
@@ -236,4 +237,115 @@ fn without_memory_nothing_is_read_and_the_heaviest_go() {
     assert_eq!(closed, [0, 7, 8], "the idle one, and a sixteenth");
     case.seconds(1, false);
     assert!(!seats[1].paused(&waker) && case.take().is_some());
+}
+
+#[test]
+fn only_what_is_over_rests() {
+    type Phase = (&'static str, fn(&Arc<Seat>) -> Option<Busy>, bool);
+    let phases: [Phase; 9] = [
+        ("idle", |_| None, true),
+        ("a request is open", |seat| Some(seat.open()), false),
+        (
+            "half a head",
+            |seat| {
+                seat.read(1, true);
+                None
+            },
+            false,
+        ),
+        (
+            "something is unsent",
+            |seat| {
+                seat.unsent(true);
+                None
+            },
+            false,
+        ),
+        (
+            "everything is sent",
+            |seat| {
+                seat.unsent(true);
+                seat.unsent(false);
+                None
+            },
+            true,
+        ),
+        (
+            "a body is not over",
+            |seat| {
+                drop(seat.open().has_body(true));
+                None
+            },
+            false,
+        ),
+        (
+            "a body is over",
+            |seat| {
+                seat.open().has_body(true)?.body_ended();
+                None
+            },
+            true,
+        ),
+        (
+            "another protocol",
+            |seat| {
+                seat.retire();
+                None
+            },
+            false,
+        ),
+        (
+            "not in HTTP/1.1",
+            |seat| {
+                seat.may_rest(false);
+                None
+            },
+            false,
+        ),
+    ];
+    for (what, phase, rests) in phases {
+        let case = Case::new(&limits(10));
+        let seat = case.take().unwrap();
+        seat.ready();
+        seat.may_rest(true);
+        let _busy = phase(&seat);
+        case.seconds(1, false);
+        assert_eq!(told(&seat), None, "{what}, too early");
+        case.seconds(2, false);
+        assert_eq!(told(&seat) == Some(Told::Rest), rests, "{what}");
+        assert_eq!(case.cuts(), [], "{what}");
+        // The end goes before.
+        seat.tell(Told::Finish);
+        assert_eq!(told(&seat), Some(Told::Finish), "{what}");
+    }
+}
+
+#[test]
+fn when_the_proxy_ends_the_idle_have_a_while_for_a_last_request() {
+    let case = Case::new(&limits(10));
+    let (idle, late) = (case.take().unwrap(), case.take().unwrap());
+    idle.ready();
+    let busy = late.open();
+    case.seconds(50, false);
+    let ending = |seconds: u32| {
+        for _ in 0..seconds {
+            case.connections
+                .look(true, |_, cut| case.cuts.borrow_mut().push(cut));
+        }
+    };
+    ending(2);
+    assert_eq!(
+        told(&idle),
+        None,
+        "idle since before, but not so long since the end began"
+    );
+    ending(1);
+    assert_eq!(told(&idle), Some(Told::Finish));
+    assert_eq!(told(&late), None, "a request has its time");
+    drop(busy);
+    ending(2);
+    assert_eq!(told(&late), None);
+    ending(1);
+    assert_eq!(told(&late), Some(Told::Finish));
+    assert_eq!(case.cuts(), [], "nobody is to blame");
 }

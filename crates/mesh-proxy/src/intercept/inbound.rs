@@ -1,28 +1,19 @@
 //! A connection to this workload that was led here: to the port of the process that it was going to.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 
 use mesh_api::document::MtlsMode;
 use tokio::net::TcpStream;
 
-use crate::connections::Seat;
-use crate::listen::{self, Entry};
+use crate::listen::{self, Client};
 use crate::observe::{Direction, Record};
 use crate::tcp;
-use crate::worker::Worker;
 
 const INBOUND: Direction = Direction::Inbound;
 
 /// Takes a connection that was going to `destination`, an address of this workload's.
-pub async fn serve(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    entry: Entry,
-    destination: SocketAddr,
-    seat: Arc<Seat>,
-) {
+pub async fn serve(client: Box<Client>, stream: TcpStream, destination: SocketAddr) {
+    let Client { worker, entry, .. } = &*client;
     let (protocol, mtls) = {
         let table = worker.shared.table.load();
         let Some(table) = table.as_deref() else { return };
@@ -33,15 +24,15 @@ pub async fn serve(
     match (protocol, mtls) {
         (Some(protocol), _) => {
             observe.intercepted(INBOUND, "workload");
-            listen::serve_secured(worker, stream, protocol, entry, seat).await;
+            listen::serve_secured(client, stream, protocol).await;
         }
         // Nobody has said what this port is: without the mesh it would be reached, so it is where plaintext is accepted. It
         // is reached at its own address, so that what listens on loopback alone stays there.
         (None, MtlsMode::Permissive) => {
             observe.intercepted(INBOUND, "passed-through");
-            seat.retire();
+            client.seat.retire();
             let record = Record::open(&worker.observe, INBOUND);
-            tcp::to_address(&worker, stream, destination, record, false).await;
+            Box::pin(tcp::to_address(worker, stream, destination, record, false)).await;
         }
         (None, MtlsMode::Strict) => {
             observe.intercepted(INBOUND, "undeclared-port");

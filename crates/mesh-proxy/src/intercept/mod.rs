@@ -12,16 +12,14 @@ pub mod rules;
 pub mod server_first;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
-use crate::connections::Seat;
 use crate::io::Prefixed;
-use crate::listen::{self, Entry};
+use crate::listen::Client;
 use crate::observe::Direction;
+use crate::serve::serve_http;
 use crate::worker::Worker;
 use detect::Spoken;
 use first_bytes::{FirstBytes, Until};
@@ -30,39 +28,27 @@ use first_bytes::{FirstBytes, Until};
 mod testing;
 
 /// Takes a connection that was led to the sidecar.
-pub async fn serve(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    mut entry: Entry,
-    direction: Direction,
-    seat: Arc<Seat>,
-) {
-    entry.destination = destination::original(&stream);
-    match (entry.destination, direction) {
-        (None, _) => refuse(worker, stream, entry, direction, seat).await,
-        (Some(destination), Direction::Outbound) => {
-            outbound::serve(worker, stream, entry, destination, seat).await;
-        }
-        (Some(destination), Direction::Inbound) => {
-            inbound::serve(worker, stream, entry, destination, seat).await;
-        }
+pub async fn serve(mut client: Box<Client>, stream: TcpStream) {
+    client.entry.destination = destination::original(&stream);
+    match (client.entry.destination, client.direction) {
+        (None, _) => Box::pin(refuse(client, stream)).await,
+        (Some(destination), Direction::Outbound) => outbound::serve(client, stream, destination).await,
+        (Some(destination), Direction::Inbound) => inbound::serve(client, stream, destination).await,
     }
 }
 
 /// Turns away a connection that was made to the sidecar itself: whoever asks in HTTP is told why.
-async fn refuse(
-    worker: Rc<Worker>,
-    mut stream: TcpStream,
-    entry: Entry,
-    direction: Direction,
-    seat: Arc<Seat>,
-) {
-    worker.observe.shared().intercepted(direction, "not-intercepted");
-    let first = first_bytes(&worker, &mut stream, entry.listener, Until::Spoken).await;
+async fn refuse(client: Box<Client>, mut stream: TcpStream) {
+    let Client { worker, entry, .. } = &*client;
+    worker
+        .observe
+        .shared()
+        .intercepted(client.direction, "not-intercepted");
+    let first = first_bytes(worker, &mut stream, entry.listener, Until::Spoken).await;
     let io = Prefixed::new(first.bytes, stream);
     match first.spoken {
-        Spoken::Http1 => listen::serve_http(worker, io, false, entry, direction, seat).await,
-        Spoken::Http2 => listen::serve_http(worker, io, true, entry, direction, seat).await,
+        Spoken::Http1 => serve_http(client, io, false).await,
+        Spoken::Http2 => serve_http(client, io, true).await,
         Spoken::Tls(_) | Spoken::Opaque => {}
     }
 }

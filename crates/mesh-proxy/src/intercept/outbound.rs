@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -12,12 +11,12 @@ use tokio::net::TcpStream;
 use super::detect::{Spoken, http1_host};
 use super::first_bytes;
 use super::first_bytes::{FirstBytes, Until};
-use crate::connections::Seat;
 use crate::error::Failure;
 use crate::io::{Io, Prefixed};
-use crate::listen::{self, Entry};
+use crate::listen::{self, Client};
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::outbound;
+use crate::serve::serve_http;
 use crate::table::{Destination, EndpointSet, Table};
 use crate::tcp;
 use crate::worker::Worker;
@@ -25,30 +24,24 @@ use crate::worker::Worker;
 const OUTBOUND: Direction = Direction::Outbound;
 
 /// Takes a connection that was going to `destination`.
-pub async fn serve(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    mut entry: Entry,
-    destination: SocketAddr,
-    seat: Arc<Seat>,
-) {
-    let known = match known(&worker, destination).await {
+pub async fn serve(mut client: Box<Client>, stream: TcpStream, destination: SocketAddr) {
+    let known = match known(&client.worker, destination).await {
         Ok(known) => known,
         Err(failure) => {
-            let mut record = Record::open(&worker.observe, OUTBOUND);
+            let mut record = Record::open(&client.worker.observe, OUTBOUND);
             record.opaque();
-            return refuse(&worker, &stream, &failure, record);
+            return refuse(&client.worker, &stream, &failure, record);
         }
     };
     let Some(Destination { port, endpoint }) = known else {
-        return unknown(worker, stream, entry, destination, seat).await;
+        return Box::pin(unknown(client, stream, destination)).await;
     };
     port.called();
     let result = if endpoint.is_some() { "endpoint" } else { "service" };
-    worker.observe.shared().intercepted(OUTBOUND, result);
+    client.worker.observe.shared().intercepted(OUTBOUND, result);
     // Whoever names an endpoint by its own address gets that one, unless a rule says otherwise.
-    entry.addressed = endpoint.map(|endpoint| port.own.only(endpoint));
-    listen::serve_as(worker, Io::Plain(stream), port.protocol, entry, OUTBOUND, seat).await;
+    client.entry.addressed = endpoint.map(|endpoint| port.own.only(endpoint));
+    listen::serve_as(client, Io::Plain(stream), port.protocol).await;
 }
 
 /// What an address means; it is asked for if nobody knows, where services are had on demand.
@@ -59,7 +52,7 @@ async fn known(worker: &Worker, destination: SocketAddr) -> Result<Option<Destin
     };
     match find() {
         Some(known) => Ok(Some(known)),
-        None if worker.shared.discovery.resolve_address(destination).await? => Ok(find()),
+        None if Box::pin(worker.shared.discovery.resolve_address(destination)).await? => Ok(find()),
         None => Ok(None),
     }
 }
@@ -89,17 +82,12 @@ enum Way {
 
 /// Takes a connection to an address that no service has. What the client says may name one all the same; if not, it is
 /// passed through untouched.
-async fn unknown(
-    worker: Rc<Worker>,
-    mut stream: TcpStream,
-    mut entry: Entry,
-    destination: SocketAddr,
-    seat: Arc<Seat>,
-) {
-    let first = first_bytes(&worker, &mut stream, destination, Until::Head).await;
+async fn unknown(mut client: Box<Client>, mut stream: TcpStream, destination: SocketAddr) {
+    let Client { worker, seat, .. } = &*client;
+    let first = first_bytes(worker, &mut stream, destination, Until::Head).await;
     let authority = authority(&first);
     let unknown = match &authority {
-        Some(authority) => outbound::known(&worker, authority.host()).await.err(),
+        Some(authority) => outbound::known(worker, authority.host()).await.err(),
         None => None,
     };
     let way = match (unknown, worker.shared.table.load().as_deref()) {
@@ -123,24 +111,24 @@ async fn unknown(
                 ..SeriesKeyRef::unrouted(OUTBOUND)
             });
             seat.retire();
-            if let Err(client) = tcp::to_endpoint(&worker, io, &set, record, None).await {
+            if let Err(client) = tcp::to_endpoint(worker, io, &set, record, None).await {
                 tcp::reset(&client);
             }
         }
         Way::Authority => {
             observe.intercepted(OUTBOUND, "authority");
             drop(record);
-            entry.named = true;
-            listen::serve_http(worker, io, false, entry, OUTBOUND, seat).await;
+            client.entry.named = true;
+            serve_http(client, io, false).await;
         }
         Way::Through => {
             observe.intercepted(OUTBOUND, "passed-through");
             seat.retire();
-            tcp::to_address(&worker, io, destination, record, first.silent).await;
+            tcp::to_address(worker, io, destination, record, first.silent).await;
         }
         Way::Nowhere(failure) => {
             record.opaque();
-            refuse(&worker, &io, &failure, record);
+            refuse(worker, &io, &failure, record);
         }
     }
 }

@@ -95,6 +95,7 @@ pub struct Handles {
     pub spans_dropped: Counter,
     log_dropped: Counter,
     connections: [(Counter, Gauge); 2],
+    resting: [Gauge; 2],
     cuts: [[Counter; Cut::ALL.len()]; 2],
 }
 
@@ -133,6 +134,10 @@ impl Observe {
                 registry.gauge(names::CONNECTIONS_OPEN, &labels),
             )
         });
+        let resting = Direction::ALL.map(|direction| {
+            let labels = [(names::DIRECTION, direction.as_str())];
+            registry.gauge(names::CONNECTIONS_RESTING, &labels)
+        });
         let cuts = Direction::ALL.map(|direction| {
             Cut::ALL.map(|cut| {
                 let labels = [
@@ -151,6 +156,7 @@ impl Observe {
             spans_dropped: counter(names::SPANS_DROPPED, &[]),
             log_dropped: counter(names::LOG_DROPPED, &[]),
             connections,
+            resting,
             cuts,
         };
         let version = [(names::VERSION, env!("CARGO_PKG_VERSION"))];
@@ -205,6 +211,13 @@ impl Observe {
         OpenConnection(open.clone())
     }
 
+    /// Counts a connection as at rest until what is returned is dropped.
+    pub fn resting(&self, direction: Direction) -> OpenConnection {
+        let resting = &self.handles.resting[direction as usize];
+        resting.increment(1.0);
+        OpenConnection(resting.clone())
+    }
+
     /// Counts a connection that was refused or closed for this.
     pub fn cut(&self, direction: Direction, cut: Cut) {
         self.handles.cuts[direction as usize][cut as usize].increment(1);
@@ -250,7 +263,7 @@ impl Observe {
     }
 }
 
-/// A connection that counts as open until this is dropped.
+/// A connection that counts, as open or as at rest, until this is dropped.
 pub struct OpenConnection(Gauge);
 
 impl Drop for OpenConnection {

@@ -75,6 +75,12 @@ pub const CONNECTIONS_OPEN: Described = (
     Kind::Gauge,
     "Connections accepted and not yet closed.",
 );
+/// Connections open and at rest.
+pub const CONNECTIONS_RESTING: Described = (
+    "mesh_connections_resting",
+    Kind::Gauge,
+    "HTTP/1 connections that have been idle for some seconds and hold no buffers until their next request.",
+);
 /// Connections refused or closed because of a limit.
 pub const CUT: Described = (
     "mesh_connections_cut_total",
@@ -175,6 +181,7 @@ pub const ALL: [Described; 25] = [
     RETRIES,
     CONNECTIONS,
     CONNECTIONS_OPEN,
+    CONNECTIONS_RESTING,
     CUT,
     HANDSHAKES,
     INTERCEPTED,

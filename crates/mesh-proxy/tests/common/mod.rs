@@ -103,6 +103,7 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Proxy {
     pub(crate) applier: Applier,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) observe: Arc<Observe>,
     pub(crate) proxy_port: u16,
     pub(crate) fraud_port: u16,
     pub(crate) inbound_port: u16,
@@ -133,6 +134,7 @@ impl Proxy {
         let mut proxy = Self {
             applier,
             shared,
+            observe,
             proxy_port,
             fraud_port,
             inbound_port,
