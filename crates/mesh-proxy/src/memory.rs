@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use crate::observe::process;
 
-/// How often the kernel is asked, and how often from half of the limit on: peers can fill a lot in a tenth of a second.
-const PERIOD: Duration = Duration::from_millis(100);
-const CLOSE_PERIOD: Duration = Duration::from_millis(10);
+/// How much memory peers can fill at most, in bytes per second: the kernel copies what they send to pages that it makes
+/// empty before. The kernel is asked again before the room there is can be gone.
+const FILLED: u64 = 2 << 30;
+/// How often the kernel is asked at most, and at least.
+const OFTEN: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_secs(1);
 /// From which part of the limit on, in hundredths, it is over again.
 const RELIEF: u64 = 90;
 
@@ -60,19 +63,38 @@ impl Memory {
                     tracing::info!(resident, limit, "memory: there is room again");
                 }
             }
-            let period = if resident > limit / 2 {
-                CLOSE_PERIOD
-            } else {
-                PERIOD
-            };
-            tokio::time::sleep(period).await;
+            tokio::time::sleep(pause(resident, limit)).await;
         }
     }
+}
+
+/// How long nothing needs to be asked.
+fn pause(resident: u64, limit: u64) -> Duration {
+    let room = limit.saturating_sub(resident);
+    Duration::from_secs_f64(room as f64 / FILLED as f64).clamp(OFTEN, SELDOM)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_before_the_room_is_gone() {
+        for (resident, limit, expected) in [
+            (14 << 20, 16 << 30, 1_000),
+            (14 << 20, u64::MAX, 1_000),
+            (14 << 20, 270 << 20, 125),
+            (206 << 20, 270 << 20, 31),
+            (260 << 20, 270 << 20, 10),
+            (300 << 20, 270 << 20, 10),
+        ] {
+            assert_eq!(
+                pause(resident, limit).as_millis(),
+                expected,
+                "{resident} of {limit}"
+            );
+        }
+    }
 
     #[test]
     fn load_is_shed_until_there_is_room() {

@@ -171,7 +171,7 @@ pub const BUILD: Described = (
 );
 
 /// Everything above, in the order of exposition.
-pub const ALL: [Described; 25] = [
+pub const ALL: [Described; 26] = [
     REQUESTS,
     DURATION,
     FIRST_BYTE,
