@@ -20,7 +20,6 @@ use crate::control::dial::Dialer;
 use crate::credentials::Keeper;
 use crate::discovery::Discovery;
 use crate::drain::Drain;
-use crate::memory;
 use crate::observe::{Observe, report, spans};
 use crate::persist;
 use crate::shared::Shared;
@@ -117,7 +116,9 @@ impl Proxy {
         };
         let listener = TcpListener::from_std(listener).context("--admin: use the socket")?;
         let answering = tasks.spawn(admin::serve(listener, Arc::clone(&admin_state)));
-        tasks.spawn(settle(predecessor, admin_state, watched.clone(), generation));
+        if let Some(predecessor) = predecessor {
+            tasks.spawn(release(predecessor, admin_state, watched.clone(), generation));
+        }
         let socket = TakeoverSocket::bind(&state).context("--state: listen for the next proxy")?;
         let saving = tokio::spawn(persist::keep(state, watched));
         tasks.spawn(give_way(
@@ -208,9 +209,9 @@ fn admin_listener(at: SocketAddr, predecessor: Option<&mut Predecessor>) -> Resu
     Ok(listener)
 }
 
-/// As soon as this proxy serves, lets go of the one before, and of what only starting needed.
-async fn settle(
-    predecessor: Option<Predecessor>,
+/// Lets the proxy before go as soon as this one serves.
+async fn release(
+    predecessor: Predecessor,
     admin: Arc<Admin>,
     mut latest: watch::Receiver<Option<Arc<Snapshot>>>,
     mut renewed: watch::Receiver<u64>,
@@ -221,11 +222,9 @@ async fn settle(
             changed = renewed.changed() => if changed.is_err() { return },
         }
     }
-    memory::let_code_go();
-    match predecessor.map(Predecessor::release) {
-        Some(Ok(())) => tracing::info!("takeover: done"),
-        Some(Err(error)) => tracing::info!("takeover: the proxy before is gone already: {error}"),
-        None => {}
+    match predecessor.release() {
+        Ok(()) => tracing::info!("takeover: done"),
+        Err(error) => tracing::info!("takeover: the proxy before is gone already: {error}"),
     }
 }
 

@@ -1,11 +1,9 @@
 //! How much memory this process holds: whether it is as much as it may, which one thread asks the kernel now and then and
-//! all others read; and giving back what is not needed.
+//! all others read; and giving back what is free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-
-use rustix::mm::{Advice, madvise};
 
 use crate::observe::process;
 
@@ -22,38 +20,6 @@ const RELIEF: u64 = 90;
 pub fn give_back() {
     // SAFETY: it takes no pointer, and may be called by any thread at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };
-}
-
-/// Lets go of the pages of the program's own code, of which starting needed many and serving needs few. Those come back
-/// when they are run again, out of the page cache.
-pub fn let_code_go() {
-    let (Ok(maps), Ok(program)) = (
-        std::fs::read_to_string("/proc/self/maps"),
-        std::fs::read_link("/proc/self/exe"),
-    ) else {
-        return;
-    };
-    for (start, end) in code(&maps, &program.to_string_lossy()) {
-        // SAFETY: the pages are mapped privately from a file, can't be written, and hold no relocations: what is read there
-        // again is what was read before.
-        let let_go = unsafe { madvise(start as *mut _, end - start, Advice::LinuxDontNeed) };
-        if let Err(error) = let_go {
-            tracing::debug!(%error, "code that is not needed stays in memory");
-        }
-    }
-}
-
-/// Where the code of a program lies: from, and up to. `maps` is as in proc_pid_maps(5).
-fn code<'a>(maps: &'a str, program: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
-    maps.lines().filter_map(move |line| {
-        let (range, rest) = line.split_once(' ')?;
-        if !rest.starts_with("r-xp ") || !rest.ends_with(&format!(" {program}")) {
-            return None;
-        }
-        let (start, end) = range.split_once('-')?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        Some((address(start)?, address(end)?))
-    })
 }
 
 /// Whether load is to be shed.
@@ -128,19 +94,6 @@ mod tests {
                 "{resident} of {limit}"
             );
         }
-    }
-
-    #[test]
-    fn code_is_what_can_be_run_and_not_written() {
-        let maps = "1000-3000 r--p 00000000 fe:00 1 /bin/mesh-proxy\n\
-                    3000-5000 r-xp 00002000 fe:00 1                          /bin/mesh-proxy\n\
-                    5000-6000 rwxp 00004000 fe:00 1 /bin/mesh-proxy\n\
-                    6000-7000 rw-p 00000000 00:00 0\n\
-                    7f000-80000 r-xp 00000000 fe:00 2 /lib/libc.so.6\n\
-                    90000-a0000 r-xp 00000000 fe:00 1 /bin/mesh-proxy\n";
-        let found: Vec<_> = code(maps, "/bin/mesh-proxy").collect();
-        assert_eq!(found, [(0x3000, 0x5000), (0x90000, 0xa0000)]);
-        let_code_go();
     }
 
     #[test]
