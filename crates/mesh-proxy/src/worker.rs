@@ -144,7 +144,12 @@ impl Workers {
                 .spawn(move || match runtime() {
                     Ok(runtime) => {
                         let _ = started.send(Ok(()));
-                        runtime.block_on(run(Worker::new(shared, &observe, count), inbox));
+                        let worker = Worker::new(shared, &observe, count);
+                        // As a task: the runtime wakes what it itself runs by a system call, tasks without one.
+                        let running = async { tokio::task::spawn_local(run(worker, inbox)).await };
+                        if runtime.block_on(running).is_err() {
+                            tracing::error!("a worker has ended");
+                        }
                     }
                     Err(error) => drop(started.send(Err(error))),
                 })?;
