@@ -3,7 +3,9 @@
 //! A request is answered by the first rule, in the route's order, one of whose matches holds; [`Rules::find`] gives
 //! exactly that answer. Matches are sorted into a tree by the texts they ask for: at each node by the field that tells
 //! them apart best (the model, the version, a header …), below it by the next one. On the way down only matches that
-//! ask for what the request has are met, and each of them is asked in full. What no field narrows is asked in order.
+//! ask for what the request has are met, and each of them is asked for what the way has not. What no field narrows is
+//! asked in order. Where a text leads to a single match, as in most long routes, that match stands beside the text: a
+//! request for any of thousands of models then reads little memory that the ones before it have not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,10 +18,13 @@ use serde::{Serialize, Serializer};
 
 use super::{Match, Rule};
 use crate::document::{HeaderMatch, StringMatch};
+use crate::inference::Operation;
 use crate::matching::{self, Request};
 
+mod equals;
 mod prefixes;
 
+use equals::Equals;
 use prefixes::Prefixes;
 
 /// So many matches are asked one after the other: a look into a branch costs as much.
@@ -98,27 +103,48 @@ impl Serialize for Rules {
     }
 }
 
-/// A match, by its rule's position and its own in the rule.
+/// A match, by its rule's position.
 #[derive(Clone, Copy)]
 struct Entry {
     rule: u32,
-    /// None: the rule has no matches and takes everything.
-    nth: Option<u32>,
+    left: Left,
+}
+
+/// What a match asks for that the way to it has not asked.
+#[derive(Clone, Copy)]
+enum Left {
+    /// Nothing: it holds.
+    Nothing,
+    /// This operation, and nothing else.
+    Operation(Operation),
+    /// Something: the match is asked in full, by its position in the rule.
+    All(u32),
 }
 
 impl Entry {
     fn holds(self, rules: &[Rule], request: &Request<'_>) -> bool {
-        let Some(nth) = self.nth else { return true };
-        let wanted = rules
-            .get(self.rule as usize)
-            .and_then(|rule| rule.matches.get(nth as usize));
-        wanted.is_some_and(|wanted| matching::mismatch(wanted, request).is_none())
+        match self.left {
+            Left::Nothing => true,
+            Left::Operation(operation) => request.operation == Some(operation),
+            Left::All(nth) => {
+                let wanted = rules
+                    .get(self.rule as usize)
+                    .and_then(|rule| rule.matches.get(nth as usize));
+                wanted.is_some_and(|wanted| matching::mismatch(wanted, request).is_none())
+            }
+        }
     }
+}
+
+/// Some matches.
+enum Node {
+    One(Entry),
+    More(Box<Several>),
 }
 
 /// Matches, those that ask for a text of some field in the branches, the others in `rest`.
 #[derive(Default)]
-struct Node {
+struct Several {
     /// The position of the first rule in it.
     first: u32,
     branches: Box<[Branch]>,
@@ -133,13 +159,37 @@ struct Branch {
 }
 
 enum Texts {
-    Equal(HashMap<Box<[u8]>, Node>),
+    Equal(Equals),
     Begins(Prefixes),
 }
 
+impl Default for Node {
+    fn default() -> Self {
+        Self::More(Box::default())
+    }
+}
+
 impl Node {
+    fn new(open: Vec<Open<'_>>) -> Self {
+        match open.as_slice() {
+            [only] => Self::One(only.entry()),
+            _ => Self::More(Box::new(Several::new(open))),
+        }
+    }
+
+    /// The position of the first rule in it before `best` that takes the request; else `best`.
+    fn first(&self, rules: &[Rule], request: &Request<'_>, best: u32) -> u32 {
+        match self {
+            Self::One(entry) if entry.rule < best && entry.holds(rules, request) => entry.rule,
+            Self::More(several) if several.first < best => several.first(rules, request, best),
+            Self::One(_) | Self::More(_) => best,
+        }
+    }
+}
+
+impl Several {
     fn new(mut open: Vec<Open<'_>>) -> Self {
-        let first = open.first().map_or(u32::MAX, |it| it.entry.rule);
+        let first = open.first().map_or(u32::MAX, |it| it.rule);
         let mut branches = Vec::new();
         while open.len() > LEAF && branches.len() < MAX_BRANCHES {
             let Some(key) = most_telling(&open) else { break };
@@ -152,21 +202,22 @@ impl Node {
                 }
             }
             open = others;
-            let nodes = by_text
-                .into_iter()
-                .map(|(text, open)| (text.into(), Self::new(open)));
+            let nodes = by_text.into_iter().map(|(text, open)| (text, Node::new(open)));
             branches.push(Branch {
                 field: key.field,
                 texts: match key.how {
-                    How::Equals => Texts::Equal(nodes.collect()),
-                    How::Begins => Texts::Begins(Prefixes::new(nodes.collect())),
+                    How::Equals => Texts::Equal(Equals::new(nodes)),
+                    How::Begins => {
+                        let nodes = nodes.map(|(text, node)| (text.into(), node));
+                        Texts::Begins(Prefixes::new(nodes.collect()))
+                    }
                 },
             });
         }
         Self {
             first,
             branches: branches.into(),
-            rest: open.into_iter().map(|it| it.entry).collect(),
+            rest: open.iter().map(Open::entry).collect(),
         }
     }
 
@@ -176,11 +227,7 @@ impl Node {
             let Some(value) = branch.field.of(request) else {
                 continue;
             };
-            let mut meet = |node: &Self| {
-                if node.first < best {
-                    best = node.first(rules, request, best);
-                }
-            };
+            let mut meet = |node: &Node| best = node.first(rules, request, best);
             match &branch.texts {
                 Texts::Equal(nodes) => nodes.get(value).into_iter().for_each(&mut meet),
                 Texts::Begins(prefixes) => prefixes.of(value).for_each(&mut meet),
@@ -200,8 +247,12 @@ impl Node {
 
 /// A match that has not found its place yet, with what it asks for and no node above asks already.
 struct Open<'a> {
-    entry: Entry,
+    rule: u32,
     wants: Vec<(Key, &'a [u8])>,
+    /// What is left to ask when nothing of `wants` is.
+    left: Left,
+    /// What is left to ask when something is.
+    all: Left,
 }
 
 /// What a text is compared with, and how.
@@ -273,14 +324,22 @@ impl Field {
 impl<'a> Open<'a> {
     fn always(rule: u32) -> Self {
         Self {
-            entry: Entry { rule, nth: None },
+            rule,
             wants: Vec::new(),
+            left: Left::Nothing,
+            all: Left::Nothing,
         }
     }
 
     /// Everything said here must hold for the match to hold: what is left out costs time, nothing else.
     fn new(rule: u32, nth: u32, wanted: &'a Match) -> Self {
         let mut wants = Vec::new();
+        let all = Left::All(nth);
+        let mut left = match wanted.operations.as_slice() {
+            [] => Left::Nothing,
+            [only] => Left::Operation(*only),
+            _ => all,
+        };
         wants.extend(wanted.model.as_ref().map(|it| Field::Model.wants(it)));
         wants.extend(wanted.version.as_ref().map(|it| Field::Version.wants(it)));
         wants.extend(wanted.path.as_ref().map(|it| Field::Path.wants(it)));
@@ -289,7 +348,7 @@ impl<'a> Open<'a> {
             match value {
                 HeaderMatch::Exact(text) => wants.push(field.equals(text)),
                 HeaderMatch::Prefix { prefix } => wants.push(field.begins(prefix)),
-                HeaderMatch::Present { .. } => {}
+                HeaderMatch::Present { .. } => left = all,
             }
         }
         if let Some(caller) = &wanted.caller {
@@ -303,8 +362,25 @@ impl<'a> Open<'a> {
         let method = wanted.method.as_ref();
         wants.extend(method.map(|method| Field::Method.equals(method.as_str())));
         Self {
-            entry: Entry { rule, nth: Some(nth) },
+            rule,
             wants,
+            left,
+            all,
+        }
+    }
+
+    fn entry(&self) -> Entry {
+        let left = match (self.wants.as_slice(), self.left) {
+            ([], Left::Operation(_)) => Left::Nothing,
+            ([], left) => left,
+            ([(key, _)], Left::Operation(operation)) if key.field == Field::Operation => {
+                Left::Operation(operation)
+            }
+            _ => self.all,
+        };
+        Entry {
+            rule: self.rule,
+            left,
         }
     }
 

@@ -185,6 +185,10 @@ proptest! {
 /// How many matches are asked on the way to an answer at most: the residue of all nodes that a request can meet.
 fn asked_at_most(rules: &Rules, request: &Request<'_>) -> usize {
     fn walk(node: &super::Node, request: &Request<'_>) -> usize {
+        let node = match node {
+            super::Node::One(_) => return 1,
+            super::Node::More(several) => several,
+        };
         let below = node.branches.iter().map(|branch| {
             let Some(value) = branch.field.of(request) else {
                 return 0;
