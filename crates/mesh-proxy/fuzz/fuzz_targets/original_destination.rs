@@ -77,8 +77,9 @@ fn snapshot(services: &[SocketAddr], endpoints: &[SocketAddr]) -> Snapshot {
                 inbound: 15006,
                 outbound: 15001,
             }),
+            on_demand: false,
         },
-        services: BTreeMap::from([("ml/fraud".parse().unwrap(), service)]),
+        services: BTreeMap::from([("ml/fraud".parse().unwrap(), Arc::new(service))]),
     }
 }
 

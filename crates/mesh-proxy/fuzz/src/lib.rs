@@ -103,6 +103,9 @@ impl Proxy {
             let (client, proxy) = tokio::io::duplex(16 << 10);
             let entry = Entry {
                 listener: listener(direction),
+                destination: None,
+                named: false,
+                addressed: None,
                 peer: None,
                 tunnel: None,
             };
@@ -180,8 +183,9 @@ fn snapshot(server: SocketAddr) -> Snapshot {
             app_protocol: protocol,
         }],
         hosts: Vec::new(),
+        addresses: Vec::new(),
         policy: TrafficPolicy::default(),
-        endpoints: vec![endpoint],
+        endpoints: Arc::new([endpoint]),
         route: None,
     };
     Snapshot {
@@ -191,6 +195,7 @@ fn snapshot(server: SocketAddr) -> Snapshot {
             mtls: MtlsMode::Permissive,
             read_ahead_bytes: 1 << 16,
             beyond_read_ahead: BeyondReadAhead::Refuse,
+            detection_wait: Duration::from_millis(500),
             access_log_percent: None,
             tracing: None,
         },
@@ -210,7 +215,9 @@ fn snapshot(server: SocketAddr) -> Snapshot {
                 service: web.clone(),
                 port: http,
             }],
+            interception: None,
+            on_demand: false,
         },
-        services: BTreeMap::from([(web, service)]),
+        services: BTreeMap::from([(web, Arc::new(service))]),
     }
 }
