@@ -1,4 +1,5 @@
-//! What a change costs a proxy that knows 5,000 routed services, one of them with 10,000 endpoints: from the message of
+//! What a change costs a proxy that takes intercepted connections and knows 5,000 routed services, one of them with
+//! 10,000 endpoints: from the message of
 //! the control plane to the Table in force, in milliseconds of this thread's CPU, and in memory.
 //!
 //! `cargo bench -p mesh-proxy --bench scale`. Each figure is the fastest of several rounds. It fails when a change of
@@ -12,7 +13,7 @@ use mesh_api::document::{MeshConfigSpec, ModelRouteSpec};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{
-    Delta, Endpoint, Mesh, Service, ServicePort, Snapshot, TrafficPolicy, Version, Workload,
+    Delta, Endpoint, Interception, Mesh, Service, ServicePort, Snapshot, TrafficPolicy, Version, Workload,
 };
 use mesh_api::wire::{self, config};
 use mesh_proxy::table::{self, Table};
@@ -149,7 +150,7 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
             app_protocol: "mesh.dev/open-inference".parse()?,
         };
         let of = Service {
-            addresses: Vec::new(),
+            addresses: vec![std::net::Ipv4Addr::from_bits(0x0a60_0000 + u32::try_from(number)?).into()],
             ports: vec![port],
             hosts: Vec::new(),
             policy: TrafficPolicy::default(),
@@ -162,7 +163,10 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
         version: Version(1),
         mesh: mesh.clone(),
         workload: Workload {
-            interception: None,
+            interception: Some(Interception {
+                inbound: 15006,
+                outbound: 15001,
+            }),
             name: "ml/web".parse()?,
             identity: "spiffe://mesh.local/ns/ml/sa/web".parse()?,
             ports: Vec::new(),

@@ -254,13 +254,15 @@ impl Discovery {
         } = &mut *state;
         let mut answer = |sought: &Sought| {
             let service = match sought {
-                Sought::Host(host) => table.service(host).map(|service| &service.name),
-                Sought::Address(address) => table.destination(*address).map(|known| &known.port.service),
+                Sought::Host(host) => table.service(host).map(|service| service.name.clone()),
+                Sought::Address(address) => table
+                    .destination(*address)
+                    .map(|known| known.port.service.clone()),
             };
             match service {
                 None => Answer::Absent,
-                Some(service) if used.len() < most || used.contains_key(service) => {
-                    used.insert(service.clone(), now);
+                Some(service) if used.len() < most || used.contains_key(&service) => {
+                    used.insert(service, now);
                     Answer::There
                 }
                 Some(_) => {

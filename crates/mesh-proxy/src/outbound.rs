@@ -284,8 +284,8 @@ pub fn endpoints(table: &Table, entry: &Entry) -> Result<Arc<EndpointSet>, Failu
         return Ok(Arc::clone(set));
     }
     let port = match entry.destination {
-        Some(destination) => table.destination(destination).map(|known| &known.port),
-        None => table.outbound.get(&entry.listener).and_then(Option::as_ref),
+        Some(destination) => table.destination(destination).map(|known| known.port),
+        None => table.outbound.get(&entry.listener).cloned().flatten(),
     };
     port.map(|port| Arc::clone(&port.own))
         .ok_or_else(|| listener_gone(table, entry))
@@ -302,7 +302,7 @@ fn called(table: &Table, entry: &Entry, parts: &Parts) -> Result<Arc<ServicePort
         },
         Some(destination) => {
             if let Some(known) = table.destination(destination) {
-                return Ok(Arc::clone(&known.port));
+                return Ok(known.port);
             }
             if !entry.named {
                 let detail = format!("{destination} is no service's address any more");

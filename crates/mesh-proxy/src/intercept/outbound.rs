@@ -48,7 +48,7 @@ pub async fn serve(mut client: Box<Client>, stream: TcpStream, destination: Sock
 async fn known(worker: &Worker, destination: SocketAddr) -> Result<Option<Destination>, Failure> {
     let find = || {
         let table = worker.shared.table.load();
-        table.as_deref()?.destination(destination).cloned()
+        table.as_deref()?.destination(destination)
     };
     match find() {
         Some(known) => Ok(Some(known)),

@@ -12,7 +12,7 @@ use mesh_api::snapshot::{self, Snapshot, TrafficPolicy};
 use mesh_api::split::Salt;
 
 use super::hosts::{self, Hosts};
-use super::{Endpoint, EndpointSet, Inbound, Intercepted, Service, ServicePort, Table, Target};
+use super::{Endpoint, EndpointSet, Inbound, Intercepted, Service, ServicePort, Table, Target, intercepted};
 
 /// How long an unused connection to the workload's own process is kept: below the shortest keep-alive of common model
 /// servers (2 s, gunicorn), so that a request never meets the server's closing of the connection.
@@ -38,10 +38,14 @@ pub fn build(snapshot: Arc<Snapshot>, before: Option<&Table>) -> Table {
         .iter()
         .map(|port| (port.listen, Arc::new(inbound(&workload.name, port, before))))
         .collect();
-    drop(parts);
+    // The same services, in the same order, with the same endpoint sets: at the same places, if at the same addresses.
+    let kept = before
+        .filter(|before| !parts.moved && intercepted::same(&before.snapshot.services, &snapshot.services))
+        .and_then(|before| before.intercepted.as_ref());
     let intercepted = workload
         .interception
-        .map(|ports| Intercepted::new(ports, &snapshot, &services, &inbound));
+        .map(|ports| Intercepted::new(ports, &snapshot, &services, &inbound, kept));
+    drop(parts);
     Table {
         version: snapshot.version,
         identity: workload.identity.clone(),

@@ -149,8 +149,9 @@ impl Table {
     }
 
     /// What an intercepted connection means that was going to this address; none: nothing of the mesh's.
-    pub fn destination(&self, address: SocketAddr) -> Option<&Destination> {
-        self.intercepted.as_ref()?.destinations.get(&address)
+    pub fn destination(&self, address: SocketAddr) -> Option<Destination> {
+        let place = self.intercepted.as_ref()?.places.get(&address)?;
+        place.of(&self.services)
     }
 
     /// The workload's port that a connection was made to: the one it was going to when it was led to `listener`, or the one

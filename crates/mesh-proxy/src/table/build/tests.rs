@@ -37,10 +37,15 @@ fn route(service: &str, backends: &[(&str, u32)]) -> Route {
 /// Services `fraud`, routed to `a` and `b`, `other`, routed to `b`, `a`, `b` with ten endpoints each.
 fn base() -> Snapshot {
     let mut base = snapshot(1);
+    base.workload.interception = Some(snapshot::Interception {
+        inbound: 15006,
+        outbound: 15001,
+    });
     let plain = Arc::clone(&base.services[&name("ml/fraud")]);
     for (service, first) in [("a", 1000), ("b", 2000), ("fraud", 3000), ("other", 4000)] {
         let mut service_of = snapshot::Service::clone(&plain);
         service_of.hosts = vec![format!("{service}.example")];
+        service_of.addresses = vec![std::net::Ipv4Addr::from_bits(first.into()).into()];
         service_of.endpoints = endpoints(first..first + 10);
         service_of.route = match service {
             "fraud" => Some(route("fraud", &[("a", 90), ("b", 10)])),
@@ -89,6 +94,7 @@ fn a_weight_changes_one_service_and_no_set() {
         assert!(shared(&before, &next, host), "{host}");
     }
     assert!(Arc::ptr_eq(&before.hosts, &next.hosts));
+    assert!(Arc::ptr_eq(places(&before), places(&next)));
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn a_backend_that_comes_or_goes_is_noticed() {
 fn whatever_led_to_a_table_it_means_the_same() {
     // Every state reached in one step from every other one, and from nothing.
     let mut states = vec![base()];
-    for change in 0..5 {
+    for change in 0..7 {
         let mut state = base();
         let edit = |state: &mut Snapshot, of: &str, edit: &dyn Fn(&mut snapshot::Service)| {
             if let Some(service) = state.services.get_mut(&name(of)) {
@@ -148,6 +154,10 @@ fn whatever_led_to_a_table_it_means_the_same() {
             3 => edit(&mut state, "ml/other", &|it| {
                 it.hosts = vec!["a.example".to_owned()];
             }),
+            4 => edit(&mut state, "ml/a", &|it| {
+                it.addresses = vec!["10.0.0.9".parse().unwrap()];
+            }),
+            5 => edit(&mut state, "ml/other", &|it| it.ports[0].port = 81),
             _ => edit(&mut state, "ml/b", &|it| {
                 it.ports[0].name = "grpc".parse().unwrap();
             }),
@@ -162,6 +172,10 @@ fn whatever_led_to_a_table_it_means_the_same() {
             assert_eq!(meaning(&next), meaning(&fresh));
         }
     }
+}
+
+fn places(table: &Table) -> &Arc<intercepted::Places> {
+    &table.intercepted.as_ref().unwrap().places
 }
 
 /// Where every service leads, as text.
@@ -192,5 +206,14 @@ fn meaning(table: &Table) -> String {
         let found = table.find(host, None).map(|port| port.service.clone());
         format!("{host} {found:?}\n")
     });
-    ports.chain(hosts).collect()
+    let own = [1000, 2000, 3000, 4000].map(std::net::Ipv4Addr::from_bits);
+    let addresses = own.into_iter().chain(["10.0.0.9".parse().unwrap()]);
+    let of_services = addresses.flat_map(|ip| [81, 8080].map(|port| SocketAddr::from((ip, port))));
+    let of_endpoints = (1000..4020).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let addresses = of_services.chain(of_endpoints).filter_map(|address| {
+        let found = table.destination(address)?;
+        let endpoint = found.endpoint.map(|endpoint| endpoint.address);
+        Some(format!("{address} {} {endpoint:?}\n", found.port.service))
+    });
+    ports.chain(hosts).chain(addresses).collect()
 }
