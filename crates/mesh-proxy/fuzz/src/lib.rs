@@ -13,8 +13,9 @@ use mesh_api::snapshot::{
     Endpoint, InboundPort, LocalPort, Mesh, Service, ServicePort, Snapshot, TrafficPolicy, Version, Workload,
 };
 use mesh_proxy::limits::Limits;
-use mesh_proxy::listen::{Entry, serve_http};
+use mesh_proxy::listen::{Client, Entry};
 use mesh_proxy::observe::{Direction, Observe};
+use mesh_proxy::serve::serve_http;
 use mesh_proxy::shared::Shared;
 use mesh_proxy::table;
 use mesh_proxy::worker::Worker;
@@ -61,7 +62,7 @@ impl Proxy {
         let answer: Arc<Mutex<Vec<u8>>> = Arc::default();
         // libFuzzer's own main leaves SIGPIPE as it is: writing to a closed connection would end the process.
         let pipe = local.block_on(&runtime, async { signal(SignalKind::pipe()) });
-        pipe.expect("SIGPIPE is taken");
+        drop(pipe.expect("SIGPIPE is taken"));
         let server = local.block_on(&runtime, server(Arc::clone(&answer)));
         let limits = |text: &str| text.parse().expect("a duration");
         let shared = Arc::new(Shared {
@@ -111,9 +112,15 @@ impl Proxy {
             };
             let serving = tokio::task::spawn_local({
                 let (worker, seat) = (Rc::clone(&worker), Arc::clone(&seat));
+                let served = Client {
+                    worker,
+                    direction,
+                    entry,
+                    seat: Arc::clone(&seat),
+                };
                 async move {
                     tokio::select! {
-                        () = serve_http(worker, proxy, http2, entry, direction, Arc::clone(&seat)) => {}
+                        () = serve_http(Box::new(served), proxy, http2) => {}
                         () = seat.closed() => {}
                     }
                 }
