@@ -58,6 +58,7 @@ struct Shared {
     requests: AtomicU64,
     whole: AtomicU64,
     bytes: AtomicU64,
+    streams: AtomicU64,
     seen: Mutex<BTreeMap<String, u32>>,
 }
 
@@ -82,6 +83,7 @@ impl Server {
             requests: AtomicU64::new(0),
             whole: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
             seen: Mutex::default(),
         });
         let address = listener.local_addr()?;
@@ -122,6 +124,11 @@ impl Server {
     /// How many bytes of bodies it has read.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Acquire)
+    }
+
+    /// How many streams of events it is sending.
+    pub fn streams(&self) -> u64 {
+        self.shared.streams.load(Ordering::Acquire)
     }
 
     /// How often it has seen the request of this name.
@@ -208,7 +215,7 @@ async fn answer(
         let bytes = read(&shared, request.into_body(), wants.pause).await;
         tokio::time::sleep(wants.delay).await;
         match (wants.stream, wants.size) {
-            (Some((count, pace)), _) => events(count, pace),
+            (Some((count, pace)), _) => events(Streaming::begin(&shared), count, pace),
             (None, Some(size)) => bulk(size),
             (None, None) => {
                 let told = json!({"server": shared.name, "path": path, "bytes": bytes, "version": version, "peer": peer});
@@ -289,9 +296,25 @@ fn bulk(size: usize) -> Response<Body> {
     Response::new(StreamBody::new(pieces).boxed_unsync())
 }
 
+/// A stream of events, counted until it is over or given up.
+struct Streaming(Arc<Shared>);
+
+impl Streaming {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.streams.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// So many events, so far apart, and the one that OpenAI's servers end with.
-fn events(count: u32, pace: Duration) -> Response<Body> {
-    let events = stream::unfold(0, move |sent| async move {
+fn events(streaming: Streaming, count: u32, pace: Duration) -> Response<Body> {
+    let events = stream::unfold((0, streaming), move |(sent, streaming)| async move {
         let text = match sent {
             sent if sent < count => format!("data: {{\"event\": {sent}}}\n\n"),
             sent if sent == count => "data: [DONE]\n\n".to_owned(),
@@ -300,7 +323,7 @@ fn events(count: u32, pace: Duration) -> Response<Body> {
         if sent > 0 {
             tokio::time::sleep(pace).await;
         }
-        Some((Ok(Frame::data(Bytes::from(text))), sent + 1))
+        Some((Ok(Frame::data(Bytes::from(text))), (sent + 1, streaming)))
     });
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     set(&mut response, CONTENT_TYPE, "text/event-stream");

@@ -4,6 +4,7 @@ mod from_client;
 mod request;
 mod response;
 mod served;
+mod server;
 mod upload;
 
 pub use from_client::FromClient;
@@ -12,6 +13,7 @@ pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
 pub use served::Served;
+pub use server::{ServerBody, ServerError};
 pub use upload::Upload;
 
 /// What a body may fail with.

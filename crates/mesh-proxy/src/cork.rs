@@ -15,8 +15,6 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::body::Upload;
-
 /// How many bytes are gathered at most: a TLS record's worth (RFC 8446, §5.1).
 const FULL: usize = 16 << 10;
 /// Writes from this size on are not copied: they fill records and system calls by themselves.
@@ -196,36 +194,6 @@ impl<F: Future, I: AsyncWrite + Unpin> Future for Turn<F, I> {
             }
             _ => polled,
         }
-    }
-}
-
-/// Runs the futures that hyper makes of a client's connection. It makes first the one that drives the connection, and
-/// then some for each request; were that to change, no request would ever be sent.
-pub struct Driver<I>(Rc<RefCell<Option<Corked<I>>>>);
-
-impl<I> Clone for Driver<I> {
-    fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
-    }
-}
-
-impl<I> Driver<I> {
-    /// `io` is what the connection reads and writes.
-    pub fn new(io: Corked<I>) -> Self {
-        Self(Rc::new(RefCell::new(Some(io))))
-    }
-}
-
-impl<F, I> hyper::rt::Executor<F> for Driver<I>
-where
-    F: Future<Output = ()> + 'static,
-    I: AsyncWrite + Unpin + 'static,
-{
-    fn execute(&self, future: F) {
-        match self.0.borrow_mut().take() {
-            Some(io) => tokio::task::spawn_local(Turn::new(future, io)),
-            None => tokio::task::spawn_local(Upload::new(future)),
-        };
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Cut {
     /// It floods in a way that HTTP/2's implementation recognises: resets before they were seen, empty or tiny DATA frames,
     /// streams beyond the limit.
     Flood,
-    /// A server's frames carry nothing.
+    /// A server's frames carry nothing, or too many tiny ones wait for their clients.
     ServerFlood,
     /// The proxy holds as much memory as it may.
     Memory,

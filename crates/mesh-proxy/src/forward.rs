@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use mesh_api::route::Timeouts;
 use tokio::time::Instant;
 
 use crate::balance;
-use crate::body::{InFlight, RequestBody, ResponseBody, Source, Upstream, grpc_status};
+use crate::body::{InFlight, RequestBody, ResponseBody, ServerBody, Source, Upstream, grpc_status};
+use crate::carry;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::headers;
 use crate::observe::{Record, SeriesKeyRef};
 use crate::pipe::Patience;
+use crate::pool::{Link, Unanswered};
 use crate::read_ahead::slow;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::upgrade::{self, Talk, Upgrade};
@@ -57,6 +57,21 @@ pub struct Outgoing {
     pub deadline: Option<Instant>,
     /// What it asks to become, if it does.
     pub upgrade: Option<Upgrade>,
+    /// Whether it may be carried to another sidecar.
+    pub carry: bool,
+}
+
+impl Outgoing {
+    /// What it goes over to this endpoint.
+    fn link(&self, endpoint: &Endpoint) -> Link {
+        if self.head.version == Version::HTTP_2 {
+            Link::Http2
+        } else if self.carry && endpoint.identity.is_some() && endpoint.streams() {
+            Link::Carried
+        } else {
+            Link::Http1
+        }
+    }
 }
 
 /// By when what must have happened.
@@ -144,31 +159,40 @@ async fn attempt(
 ) -> Result<Response<ResponseBody>, Failure> {
     let in_flight = InFlight::begin(endpoint);
     let started = Instant::now();
-    let http2 = outgoing.head.version == Version::HTTP_2;
+    let link = outgoing.link(endpoint);
     let mut stale = 0;
     let (lease, response) = loop {
-        let leasing = worker.pools.lease(worker, plan.set, endpoint, http2);
+        let leasing = worker.pools.lease(worker, plan.set, endpoint, link);
         let mut lease = in_time(leasing, limits, &outgoing.source).await??;
-        let body = RequestBody::attempt(&outgoing.source, http2);
-        let request = request(&mut outgoing.head, body, again, outgoing.deadline);
-        let mut error = match in_time(lease.send(request), limits, &outgoing.source).await? {
+        let body = RequestBody::attempt(&outgoing.source);
+        let request = request(&mut outgoing.head, body, link, again, outgoing.deadline);
+        let unanswered = match in_time(lease.send(request), limits, &outgoing.source).await? {
             Ok(response) => break (lease, response),
-            Err(error) => error,
+            Err(unanswered) => unanswered,
         };
-        let failure = sent(&error, &outgoing.source.borrow(), endpoint);
-        match error.take_message() {
+        let failure = sent(&unanswered, &outgoing.source.borrow(), endpoint);
+        match unanswered.unsent {
             // The connection closed while it lay in the pool: nothing of the request left this process.
-            Some(unsent) if stale < STALE_CONNECTIONS => {
-                outgoing.head.headers = unsent.into_parts().0.headers;
+            Some(headers) if stale < STALE_CONNECTIONS => {
+                if link != Link::Carried {
+                    outgoing.head.headers = headers;
+                }
                 stale += 1;
             }
             _ => return Err(failure),
         }
     };
     endpoint.load.answered(worker::now(), started.elapsed());
-    let response = answered(response, endpoint)?;
+    // Who answers so is sent nothing more of the request.
+    let response = answered(response, endpoint).inspect_err(|_| outgoing.source.borrow().abandon())?;
     let (mut head, body) = response.into_parts();
     headers::strip_hop_response(&mut head);
+    if link == Link::Carried {
+        head.version = Version::HTTP_11;
+    }
+    if outgoing.carry {
+        endpoint.answered_in_events(carry::is_stream(&head.headers));
+    }
     outgoing.source.borrow_mut().forget();
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
     match &outgoing.upgrade {
@@ -217,7 +241,7 @@ async fn attempt(
         source: Rc::clone(&outgoing.source),
         lease: Some(lease),
         in_flight,
-        grpc: outgoing.grpc && http2,
+        grpc: outgoing.grpc && link == Link::Http2,
         idle: limits.idle,
         deadline: limits.total,
         timer: None,
@@ -234,6 +258,7 @@ async fn attempt(
 fn request(
     head: &mut Parts,
     body: RequestBody,
+    link: Link,
     keep: bool,
     deadline: Option<Instant>,
 ) -> Request<RequestBody> {
@@ -245,7 +270,7 @@ fn request(
     };
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
-    *request.headers_mut() = if keep {
+    *request.headers_mut() = if keep || link == Link::Carried {
         head.headers.clone()
     } else {
         std::mem::take(&mut head.headers)
@@ -255,6 +280,11 @@ fn request(
             request.headers_mut(),
             deadline.saturating_duration_since(Instant::now()),
         );
+    }
+    if link == Link::Carried {
+        let (mut head, body) = request.into_parts();
+        carry::wrap(&mut head);
+        return Request::from_parts(head, body);
     }
     request
 }
@@ -300,20 +330,18 @@ async fn in_time<T>(
 }
 
 /// What a request that failed while it was sent has come to.
-fn sent(error: &TrySendError<Request<RequestBody>>, source: &Source, endpoint: &Endpoint) -> Failure {
+fn sent(unanswered: &Unanswered, source: &Source, endpoint: &Endpoint) -> Failure {
     if let Some(failure) = source.failure() {
         return failure.clone();
     }
-    let address = endpoint.address;
-    if error.message().is_some() || refused_stream(error.error()) {
+    let (address, error) = (endpoint.address, &unanswered.error);
+    if unanswered.unsent.is_some() || error.refused_stream() {
         return Failure::new(
             Reason::StreamRefused,
-            format!("{address} took no request: {}", error.error()),
+            format!("{address} took no request: {error}"),
         );
     }
-    if error.error().is_parse() {
-        let why = std::error::Error::source(error.error())
-            .map_or_else(|| error.error().to_string(), ToString::to_string);
+    if let Some(why) = error.unreadable() {
         return Failure::new(
             Reason::BadResponse,
             format!("{address} answered with what is not HTTP: {why}"),
@@ -321,25 +349,15 @@ fn sent(error: &TrySendError<Request<RequestBody>>, source: &Source, endpoint: &
     }
     Failure::new(
         Reason::Reset,
-        format!("{address} went away before it answered: {}", error.error()),
+        format!("{address} went away before it answered: {error}"),
     )
 }
 
-/// Whether the server says that it did nothing with the stream: RFC 9113, §8.7 (`REFUSED_STREAM`, or a GOAWAY with a
-/// lower last stream; h2 fails just the streams above it with the GOAWAY).
-fn refused_stream(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
-        }
-        cause = error.source();
-    }
-    false
-}
-
 /// What the endpoint's sidecar says about its workload; from others, nothing is believed.
-fn answered(mut response: Response<Incoming>, endpoint: &Endpoint) -> Result<Response<Incoming>, Failure> {
+fn answered(
+    mut response: Response<ServerBody>,
+    endpoint: &Endpoint,
+) -> Result<Response<ServerBody>, Failure> {
     let Some(word) = response.headers().get(MESH_ERROR) else {
         return Ok(response);
     };

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::authorize::{Permit, authorize};
 use crate::body::ResponseBody;
+use crate::carry;
 use crate::connections::Busy;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::forward::{Outgoing, Plan, forward};
@@ -74,6 +75,7 @@ async fn answer(
     let inbound = Arc::clone(inbound.ok_or_else(|| listener_gone(&table, entry))?);
     admit(worker)?;
     let head = &mut request.head;
+    carry::unwrap(head, entry.peer.is_some());
     headers::check(head, &worker.shared.limits)?;
     if let Some(record) = record {
         record.trace(&mut head.headers);
@@ -139,6 +141,7 @@ async fn receive(
         grpc,
         deadline,
         upgrade,
+        carry: false,
     };
     to_local(permit, worker, inbound, labels, outgoing, record).await
 }

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
 
 use crate::body::ResponseBody;
+use crate::carry::{self, MESH_CARRIED};
 use crate::connections::Busy;
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::forward::{Outgoing, Plan, forward};
@@ -240,9 +241,11 @@ async fn call(
     let deadline = headers::grpc_timeout(&parts.headers)
         .filter(|_| grpc)
         .map(|within| arrived + within);
+    let carry = !grpc && upgrade.is_none() && carry::may(&parts);
     headers::strip_hop(&mut parts.headers);
-    parts.headers.remove(MESH_ERROR);
-    parts.headers.remove(MESH_PEER);
+    for ours in [MESH_ERROR, MESH_PEER, MESH_CARRIED] {
+        parts.headers.remove(ours);
+    }
     let target = match (route.rewrite(), &model) {
         (Some(to), Some(model)) => {
             rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(port)))?
@@ -269,6 +272,7 @@ async fn call(
             grpc,
             deadline,
             upgrade,
+            carry,
         },
         record,
     )

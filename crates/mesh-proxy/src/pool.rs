@@ -1,44 +1,51 @@
-//! A worker's connections to endpoints: HTTP/1.1 ones lent to one request at a time, HTTP/2 ones shared by many.
+//! A worker's connections to endpoints: HTTP/1.1 ones lent to one request at a time, HTTP/2 ones shared by many, and among
+//! those, apart, the ones that carry streams of events.
 //!
 //! Nothing here is shared between workers. An endpoint that leaves the configuration loses its idle connections at the
 //! next sweep; those in use end with their requests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use http::{HeaderMap, Request, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, ServerBody, ServerError};
 use crate::connect::connect;
-use crate::cork::{Corked, Driver};
 use crate::error::{Failure, Reason};
-use crate::guard::Guarded;
-use crate::limits::{Limits, SEND_BUFFER};
-use crate::observe::Direction;
+use crate::limits::Limits;
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::tls::Alpn;
 use crate::worker::Worker;
 
-/// How many streams an HTTP/2 connection carries before another is opened: what servers allow at least (RFC 9113,
-/// §6.5.2, advises them to allow no fewer).
-const STREAMS_PER_CONNECTION: usize = 100;
-/// How many streams of an HTTP/2 connection are given up before their end until it takes no more. h2 counts what still
-/// arrives on them against a budget that it never gives back, and ends the connection, with whatever runs on it, when
-/// that is spent: some 16,000 small frames, of which a stream that is given up leaves a few.
-const MAX_ABANDONED: usize = 500;
+mod multiplexed;
+
+use multiplexed::{Shared, Stream};
+
 /// How many idle HTTP/1.1 connections are kept for an endpoint.
 const MAX_IDLE: usize = 256;
 /// HTTP/2 windows: a stream's, and a connection's. Large tensors fill the first, many streams the second.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The window of a stream of events. As many of them as a connection carries fit into its window, so that clients who
+/// read slowly hold up nobody else.
+const EVENTS_WINDOW: u32 = 64 << 10;
+
+/// What a request goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A connection of its own.
+    Http1,
+    /// A stream of a shared connection.
+    Http2,
+    /// The same, for a request of HTTP/1.1 that is [carried](crate::carry).
+    Carried,
+}
 
 /// A worker's connections.
 #[derive(Default)]
@@ -51,17 +58,8 @@ struct Pool {
     endpoint: Weak<Endpoint>,
     idle_timeout: Duration,
     idle: RefCell<Vec<(http1::SendRequest<RequestBody>, Instant)>>,
-    shared: RefCell<Vec<Rc<Multiplexed>>>,
-    /// One connection is opened at a time, and those who waited look again whether it serves them too.
-    opening: Semaphore,
-}
-
-/// An HTTP/2 connection.
-struct Multiplexed {
-    sender: http2::SendRequest<RequestBody>,
-    streams: Cell<usize>,
-    abandoned: Cell<usize>,
-    last_used: Cell<Instant>,
+    http2: Shared,
+    carried: Shared,
 }
 
 /// A connection, or a part of one, for one request.
@@ -69,22 +67,16 @@ pub struct Lease(Lent);
 
 enum Lent {
     Http1(http1::SendRequest<RequestBody>, Rc<Pool>),
-    Http2(http2::SendRequest<RequestBody>, Stream),
+    Http2(Stream),
 }
 
-/// A stream of a shared connection, counted until it is dropped.
-struct Stream {
-    of: Rc<Multiplexed>,
-    finished: bool,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let of = &self.of;
-        of.streams.set(of.streams.get() - 1);
-        of.abandoned.set(of.abandoned.get() + usize::from(!self.finished));
-        of.last_used.set(Instant::now());
-    }
+/// Why a request has no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// What happened.
+    pub error: ServerError,
+    /// The request's headers, when nothing of it was sent.
+    pub unsent: Option<HeaderMap>,
 }
 
 impl Pools {
@@ -97,13 +89,13 @@ impl Pools {
         worker: &Worker,
         set: &EndpointSet,
         endpoint: &Arc<Endpoint>,
-        http2: bool,
+        link: Link,
     ) -> Result<Lease, Failure> {
         let pool = self.of(set, endpoint);
-        if http2 {
-            pool.lease_http2(worker, set, endpoint).await
-        } else {
-            pool.lease_http1(worker, set, endpoint).await
+        match link {
+            Link::Http1 => pool.lease_http1(worker, set, endpoint).await,
+            Link::Http2 => pool.http2.lease(worker, set, endpoint).await,
+            Link::Carried => pool.carried.lease(worker, set, endpoint).await,
         }
     }
 
@@ -114,8 +106,8 @@ impl Pools {
                 endpoint: Arc::downgrade(endpoint),
                 idle_timeout: set.policy().idle_timeout,
                 idle: RefCell::default(),
-                shared: RefCell::default(),
-                opening: Semaphore::new(1),
+                http2: Shared::new(STREAM_WINDOW),
+                carried: Shared::new(EVENTS_WINDOW),
             })
         });
         Rc::clone(pool)
@@ -162,83 +154,14 @@ impl Pool {
         Some(idle.remove(at).0)
     }
 
-    async fn lease_http2(
-        self: Rc<Self>,
-        worker: &Worker,
-        set: &EndpointSet,
-        endpoint: &Endpoint,
-    ) -> Result<Lease, Failure> {
-        if let Some(lease) = self.take_stream() {
-            return Ok(lease);
-        }
-        let Ok(_opening) = self.opening.acquire().await else {
-            return Err(Failure::new(Reason::ConnectFailed, "the pool is closed"));
-        };
-        if let Some(lease) = self.take_stream() {
-            return Ok(lease);
-        }
-        let io = connect(worker, endpoint, Alpn::Http2, set.policy().connect_timeout).await?;
-        if endpoint.identity.is_some() && !io.agreed_on_http2() {
-            return Err(Failure::new(
-                Reason::PeerRefused,
-                format!("{} does not speak HTTP/2", endpoint.address),
-            ));
-        }
-        let limits = &worker.shared.limits;
-        let seat = worker.connections.to_server();
-        let io = Corked::new(Guarded::server(io, Arc::clone(&seat), limits));
-        let (sender, connection) = http2::Builder::new(Driver::new(io.clone()))
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(limits.max_head_bytes)
-            .max_send_buf_size(SEND_BUFFER)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| Failure::new(Reason::ConnectFailed, error.to_string()))?;
-        let observe = Rc::clone(&worker.observe);
-        tokio::task::spawn_local(async move {
-            connection.await.ok();
-            if let Some(cut) = seat.blamed() {
-                observe.shared().cut(Direction::Outbound, cut);
-            }
-        });
-        let connection = Rc::new(Multiplexed {
-            sender,
-            streams: Cell::new(0),
-            abandoned: Cell::new(0),
-            last_used: Cell::new(Instant::now()),
-        });
-        self.shared.borrow_mut().push(Rc::clone(&connection));
-        Ok(connection.lease())
-    }
-
-    fn take_stream(&self) -> Option<Lease> {
-        let mut shared = self.shared.borrow_mut();
-        // One that was given up too often ends with the streams that it has.
-        shared.retain(|connection| {
-            !connection.sender.is_closed() && connection.abandoned.get() < MAX_ABANDONED
-        });
-        shared
-            .iter()
-            .find(|connection| connection.streams.get() < STREAMS_PER_CONNECTION)
-            .map(Multiplexed::lease)
-    }
-
     fn sweep(&self, now: Instant) {
         let gone = self.endpoint.strong_count() == 0;
         let fresh = |used: Instant| !gone && now.saturating_duration_since(used) < self.idle_timeout;
         self.idle
             .borrow_mut()
             .retain(|(sender, used)| !sender.is_closed() && fresh(*used));
-        self.shared.borrow_mut().retain(|connection| {
-            !connection.sender.is_closed()
-                && if connection.streams.get() == 0 {
-                    fresh(connection.last_used.get())
-                } else {
-                    !gone
-                }
-        });
+        self.http2.sweep(fresh, gone);
+        self.carried.sweep(fresh, gone);
     }
 }
 
@@ -252,29 +175,21 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-impl Multiplexed {
-    fn lease(self: &Rc<Self>) -> Lease {
-        self.streams.set(self.streams.get() + 1);
-        let stream = Stream {
-            of: Rc::clone(self),
-            finished: false,
-        };
-        Lease(Lent::Http2(self.sender.clone(), stream))
-    }
-}
-
 impl Lease {
     /// Sends a request.
     ///
     /// # Errors
-    /// With the request, when nothing of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    /// When there is no answer.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<ServerBody>, Unanswered> {
         match &mut self.0 {
-            Lent::Http1(sender, _) => sender.try_send_request(request).await,
-            Lent::Http2(sender, _) => sender.try_send_request(request).await,
+            Lent::Http1(sender, _) => match sender.try_send_request(request).await {
+                Ok(response) => Ok(response.map(ServerBody::Http1)),
+                Err(mut error) => Err(Unanswered {
+                    unsent: error.take_message().map(|request| request.into_parts().0.headers),
+                    error: ServerError::Http1(error.into_error()),
+                }),
+            },
+            Lent::Http2(stream) => stream.send(request).await,
         }
     }
 
@@ -287,7 +202,7 @@ impl Lease {
                     idle.push((sender, Instant::now()));
                 }
             }
-            Lent::Http2(_, mut stream) => stream.finished = true,
+            Lent::Http2(stream) => stream.finished(),
         }
     }
 }

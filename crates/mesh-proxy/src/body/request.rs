@@ -54,7 +54,7 @@ pub struct Source {
     messages: Vec<ModelRequest>,
     /// The attempt that may read.
     attempt: u32,
-    /// Whether anybody waits for the response, for the task that sends this to an HTTP/2 server.
+    /// Whether anybody waits for the response, for what still sends this to an HTTP/2 server beside it.
     waiting: Option<Rc<Waiting>>,
     /// Why the body was cut off.
     failure: Option<Failure>,
@@ -443,24 +443,25 @@ pub struct RequestBody {
     source: Rc<RefCell<Source>>,
     attempt: u32,
     replayed: usize,
-    /// To be told to the task that sends this.
-    waiting: Option<Rc<Waiting>>,
 }
 
 impl RequestBody {
     /// The first attempt, or the next one while the body is [replayable](Source::replayable). Earlier ones read no more.
-    pub fn attempt(source: &Rc<RefCell<Source>>, http2: bool) -> Self {
+    pub fn attempt(source: &Rc<RefCell<Source>>) -> Self {
         let mut inner = source.borrow_mut();
         inner.attempt += 1;
-        if http2 && !inner.ended {
-            inner.waiting.get_or_insert_default();
-        }
         Self {
             source: Rc::clone(source),
             attempt: inner.attempt,
             replayed: 0,
-            waiting: inner.waiting.clone(),
         }
+    }
+
+    /// Tells, from now on, when nobody waits for the response any more.
+    pub(super) fn waiting(&self) -> Rc<Waiting> {
+        let waiting = Rc::default();
+        self.source.borrow_mut().waiting = Some(Rc::clone(&waiting));
+        waiting
     }
 }
 
@@ -473,9 +474,6 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(waiting) = this.waiting.take() {
-            waiting.asked();
-        }
         let mut source = this.source.borrow_mut();
         if source.attempt != this.attempt {
             return Poll::Ready(Some(Err("another attempt has taken over".into())));

@@ -12,10 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{BodyError, Source};
+use super::{BodyError, ServerBody, ServerError, Source};
 use crate::error::{Failure, Reason};
 use crate::observe::Record;
 use crate::pool::Lease;
@@ -56,7 +55,7 @@ pub enum ResponseBody {
 /// A server's response on its way.
 pub struct Upstream {
     /// What the server sends.
-    pub body: Incoming,
+    pub body: ServerBody,
     /// The record of the request; it closes when this is dropped.
     pub record: Record,
     /// Where the request came from, for its count of bytes and its pace.
@@ -252,18 +251,10 @@ impl Drop for Upstream {
 }
 
 /// Why a response broke off: because the request's body did, or because the server went away.
-fn midway(source: &Source, error: &hyper::Error) -> Failure {
-    use std::error::Error;
+fn midway(source: &Source, error: &ServerError) -> Failure {
     source.failure().cloned().unwrap_or_else(|| {
-        // What broke is told by what caused it: a stream that was reset, a connection that was lost.
-        let cause = error.source().map(|cause| format!(": {cause}"));
-        Failure::new(
-            Reason::ResetMidway,
-            format!(
-                "the server went away in the middle of its response: {error}{}",
-                cause.unwrap_or_default()
-            ),
-        )
+        let detail = format!("the server went away in the middle of its response: {error}");
+        Failure::new(Reason::ResetMidway, detail)
     })
 }
 

@@ -1,21 +1,23 @@
-//! The task that sends a request's body to an HTTP/2 server, let go of when nobody waits for the response any more.
+//! Sends a request's body on a stream to an HTTP/2 server, and gives the stream up when nobody waits for the response
+//! any more.
 //!
-//! While the window to the server is closed, HTTP/2's implementation asks for no more of the body, and so the body can't
-//! tell that its client has left: the server would go on for nobody until it reads on. So the task itself is told. It
-//! learns whose body it sends when it, or the connection that makes it, first asks for a part of it.
+//! While the window to the server is closed nothing of the body is asked for, and so the body can't tell that its client
+//! has left: the server would go on for nobody until it reads on. So whoever lets go of the response says so.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use pin_project_lite::pin_project;
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body as _;
 
-thread_local! {
-    /// Whose body was asked for last, and for the first time.
-    static ASKED: RefCell<Option<Rc<Waiting>>> = const { RefCell::new(None) };
-}
+use super::RequestBody;
+
+/// How long the first piece of a body may be that is handed to h2 before there is a window for it, in bytes.
+const WITH_HEAD: usize = 16 << 10;
 
 /// Whether anybody waits for the response to a request.
 #[derive(Debug, Default)]
@@ -25,19 +27,6 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Says, of the body that is asked for the first time, whose it is.
-    pub(super) fn asked(self: &Rc<Self>) {
-        ASKED.set(Some(Rc::clone(self)));
-    }
-
-    /// Whom to wake at the end.
-    fn wakes(&self, sending: &Waker) {
-        let mut known = self.sending.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(sending)) {
-            *known = Some(sending.clone());
-        }
-    }
-
     /// Nobody waits any more.
     pub(super) fn end(&self) {
         self.nobody.set(true);
@@ -46,79 +35,123 @@ impl Waiting {
             sending.wake();
         }
     }
-}
 
-pin_project! {
-    /// A task that hyper makes for a request to an HTTP/2 server.
-    pub struct Upload<F> {
-        #[pin]
-        task: F,
-        of: Option<Rc<Waiting>>,
+    /// Whether nobody waits; until then, whom to wake.
+    fn over(&self, sending: &Waker) -> bool {
+        let mut known = self.sending.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(sending)) {
+            *known = Some(sending.clone());
+        }
+        self.nobody.get()
     }
 }
 
-impl<F> Upload<F> {
-    /// The task for the request whose body the connection has just asked for, if it has.
-    pub fn new(task: F) -> Self {
+/// Sends a body. It is over when the whole body is sent or the server wants no more of it; let go of before, it resets
+/// the stream as soon as nobody reads the response either.
+pub struct Upload {
+    body: RequestBody,
+    stream: SendStream<Bytes>,
+    /// Taken from the body and waiting for the window; whether it is the last.
+    piece: Option<(Bytes, bool)>,
+    /// Whether anything was sent.
+    begun: bool,
+    waiting: Option<Rc<Waiting>>,
+}
+
+impl Upload {
+    /// Sends `body` on the stream.
+    pub fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
         Self {
-            task,
-            of: ASKED.take(),
+            body,
+            stream,
+            piece: None,
+            begun: false,
+            waiting: None,
+        }
+    }
+
+    /// Goes on by itself, beside the response.
+    pub fn detach(mut self) {
+        self.waiting = Some(self.body.waiting());
+        tokio::task::spawn_local(self);
+    }
+
+    /// Sends what there is. An error is the body's, or the stream is gone; both tell whoever waits for the response.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            if let Poll::Ready(reason) = self.stream.poll_reset(cx)? {
+                return Poll::Ready(Err(reason.into()));
+            }
+            if let Some((piece, last)) = self.piece.take() {
+                // The stream is opened, and given a part of the window, when the connection is driven next. A small body
+                // goes out with its head, as one record, if it is there by then.
+                let at_once = !self.begun && piece.len() <= WITH_HEAD;
+                if !at_once && !ready_to_send(&mut self.stream, cx)? {
+                    self.piece = Some((piece, last));
+                    return Poll::Pending;
+                }
+                self.begun = true;
+                self.stream.send_data(piece, last)?;
+                if last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Ok(()));
+                }
+                None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
+            };
+            match frame.into_data() {
+                // A part of the window is asked for only when there is something to send: what is kept in reserve
+                // is kept from other streams.
+                Ok(piece) => {
+                    self.stream.reserve_capacity(1);
+                    self.piece = Some((piece, self.body.is_end_stream()));
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.stream.reserve_capacity(0);
+                        return Poll::Ready(self.stream.send_trailers(trailers));
+                    }
+                }
+            }
         }
     }
 }
 
-impl<F: Future<Output = ()>> Future for Upload<F> {
+/// Whether the window is open; h2 asks for as much of it as a piece is long once it has the piece.
+fn ready_to_send(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Result<bool, h2::Error> {
+    while stream.capacity() == 0 {
+        match stream.poll_capacity(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Some(capacity)) => capacity.map(drop)?,
+            // Whether it was reset is asked for before anything else is sent.
+            Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
+        }
+    }
+    Ok(true)
+}
+
+impl Future for Upload {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.of.as_ref().is_some_and(|of| of.nobody.get()) {
-            // Letting go of the stream resets it (CANCEL).
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.over(cx.waker()))
+        {
+            this.stream.send_reset(Reason::CANCEL);
             return Poll::Ready(());
         }
-        let polled = this.task.poll(cx);
-        let asked = ASKED.take();
-        if polled.is_pending() {
-            let of = this.of.take().or(asked);
-            if let Some(of) = &of {
-                of.wakes(cx.waker());
+        this.poll_send(cx).map(|sent| {
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a request was not sent whole");
             }
-            *this.of = of;
-        }
-        polled
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::{pending, poll_fn};
-
-    use futures_util::FutureExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_task_ends_when_nobody_waits_for_what_it_sends() {
-        let (one, other) = (Rc::<Waiting>::default(), Rc::<Waiting>::default());
-        // The connection asks for the body, and makes the task.
-        one.asked();
-        let mut of_one = Box::pin(Upload::new(pending()));
-        let mut of_nobody = Box::pin(Upload::new(pending()));
-        // The task itself asks first.
-        let asks = Rc::clone(&other);
-        let mut of_other = Box::pin(Upload::new(poll_fn(move |_| {
-            asks.asked();
-            Poll::Pending
-        })));
-        for task in [of_one.as_mut().now_or_never(), of_nobody.as_mut().now_or_never()] {
-            assert_eq!(task, None);
-        }
-        assert_eq!(of_other.as_mut().now_or_never(), None);
-        one.end();
-        assert_eq!(of_one.as_mut().now_or_never(), Some(()));
-        assert_eq!(of_other.as_mut().now_or_never(), None);
-        other.end();
-        assert_eq!(of_other.as_mut().now_or_never(), Some(()));
-        assert_eq!(of_nobody.as_mut().now_or_never(), None);
+        })
     }
 }

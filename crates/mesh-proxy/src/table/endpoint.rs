@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mesh_api::document::BalancerKind;
 use mesh_api::identity::Identity;
@@ -27,6 +27,7 @@ pub struct Endpoint {
     pub identity: Option<Identity>,
     /// Requests in flight and recent latency, from all workers.
     pub load: Load,
+    streams: AtomicBool,
 }
 
 impl Endpoint {
@@ -39,7 +40,21 @@ impl Endpoint {
             address,
             identity,
             load: Load::default(),
+            streams: AtomicBool::new(false),
         })
+    }
+
+    /// Whether its last answer to a request that can be [carried](crate::carry) was a stream of events.
+    pub fn streams(&self) -> bool {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether an answer was a stream of events.
+    pub fn answered_in_events(&self, events: bool) {
+        // Most answers are like the one before: workers pass the line around only when it changes.
+        if self.streams() != events {
+            self.streams.store(events, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,0 +1,140 @@
+//! The body of a server's response, over either protocol, and why there is none.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// What a server sends.
+pub enum ServerBody {
+    /// On a connection of its own.
+    Http1(Incoming),
+    /// On a stream of a shared connection.
+    Http2(Http2Body),
+}
+
+/// What a server sends on a stream.
+pub struct Http2Body {
+    stream: RecvStream,
+    data_over: bool,
+}
+
+impl From<RecvStream> for ServerBody {
+    fn from(stream: RecvStream) -> Self {
+        Self::Http2(Http2Body {
+            stream,
+            data_over: false,
+        })
+    }
+}
+
+impl Body for ServerBody {
+    type Data = Bytes;
+    type Error = ServerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ServerError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(ServerError::Http1),
+            Self::Http2(body) => body.poll_frame(cx).map_err(ServerError::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            // Its length, if it has said one, stands in its head.
+            Self::Http2(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Http2Body {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_over {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Whoever asked for it takes it: the server may send as much again. There is nothing left to
+                    // give back on a stream that is over.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(unless_over(error)),
+                None => self.data_over = true,
+            }
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(unless_over(error)),
+        }
+    }
+}
+
+/// A server that resets a stream without an error has sent its whole response and wants no more of the request
+/// (RFC 9113, §8.1).
+fn unless_over<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
+    (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
+}
+
+/// What a server or its connection broke off with.
+#[derive(Debug)]
+pub enum ServerError {
+    /// On a connection of its own.
+    Http1(hyper::Error),
+    /// On a stream of a shared connection, or with the whole of it.
+    Http2(h2::Error),
+}
+
+impl ServerError {
+    /// Why what the server sent is not HTTP/1.1, if that is it.
+    pub fn unreadable(&self) -> Option<String> {
+        match self {
+            Self::Http1(error) if error.is_parse() => {
+                let why = std::error::Error::source(error);
+                Some(why.map_or_else(|| error.to_string(), ToString::to_string))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the server says that it did nothing with the stream: RFC 9113, §8.7 (`REFUSED_STREAM`, or a GOAWAY with a
+    /// lower last stream; h2 fails just the streams above it with the GOAWAY).
+    pub fn refused_stream(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(error) => {
+                error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http1(error) => {
+                write!(f, "{error}")?;
+                match std::error::Error::source(error) {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Http2(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
