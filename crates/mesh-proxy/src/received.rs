@@ -29,8 +29,8 @@ impl Received {
         let upgrade = Upgrade::take(&mut head, busy, || worker.random());
         Self {
             grpc: headers::is_grpc(&head.headers),
+            body: FromClient::new(body, head.version, busy),
             head,
-            body: FromClient::new(body, busy),
             upgrade,
         }
     }

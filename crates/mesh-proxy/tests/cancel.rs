@@ -6,15 +6,18 @@
 mod common;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use common::generator::Generator;
 use common::peer::{PATIENCE, Peer, Scripted};
 use common::{Proxy, service};
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
-use http::Request;
-use tokio::net::TcpStream;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -165,6 +168,65 @@ async fn a_stream_of_http2_that_is_cancelled() {
         stopped += 1;
         server.stopped(stopped, "the other stream, at last").await;
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_broken_off_never_seems_whole() {
+    let (address, mut requests) = listen().await;
+    let proxy = Proxy::start_before(address, "http", &service("fraud", "http", &[address]));
+    for port in [proxy.fraud_port, proxy.inbound_port] {
+        for (reason, answered) in [
+            (Reason::NO_ERROR, false),
+            (Reason::NO_ERROR, true),
+            (Reason::CANCEL, false),
+            (Reason::CANCEL, true),
+        ] {
+            let (mut sender, _connection) = connect(port).await;
+            let (response, mut stream) = sender.send_request(request("/", false), false).unwrap();
+            stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            let (mut received, mut respond) = requests.recv().await.unwrap();
+            assert_eq!(next(&mut received).await.unwrap().unwrap(), "hello");
+            let _answering = if answered {
+                let answering = respond.send_response(Response::new(()), false).unwrap();
+                Some((answering, timeout(PATIENCE, response).await.unwrap().unwrap()))
+            } else {
+                None
+            };
+            stream.send_reset(reason);
+            let end = next(&mut received).await;
+            assert!(
+                end.as_ref().is_some_and(Result::is_err) && !received.is_end_stream(),
+                "reset with {reason}, answered: {answered}, to port {port}: the server sees {end:?}"
+            );
+        }
+    }
+}
+
+/// A server of HTTP/2 that hands out the requests it receives.
+async fn listen() -> (
+    SocketAddr,
+    mpsc::UnboundedReceiver<(RecvStream, SendResponse<Bytes>)>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    sender.send((request.into_body(), respond)).unwrap();
+                }
+            });
+        }
+    });
+    (address, receiver)
+}
+
+async fn next(received: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    timeout(PATIENCE, received.data()).await.unwrap()
 }
 
 /// The response, once its first piece has come.

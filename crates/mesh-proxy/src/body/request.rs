@@ -223,8 +223,6 @@ impl Source {
             self.waits_since = None;
             let frame = match frame {
                 Some(Ok(frame)) => frame,
-                // The stream's task sees that the client has left, and lets go of the request.
-                Some(Err(error)) if has_left(&error) => return Poll::Pending,
                 Some(Err(error)) => {
                     let failure = Failure::new(
                         Reason::ClientAborted,
@@ -429,12 +427,6 @@ impl Source {
     pub fn forget(&mut self) {
         self.sent = None;
     }
-}
-
-/// Whether the client has reset its stream: it takes no answer either.
-fn has_left(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|h2| h2.is_reset() && h2.is_remote())
 }
 
 /// A refusal as an answer.
