@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,6 +16,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::server::SERVER;
 
@@ -126,6 +128,8 @@ pub fn long(first: Bytes, piece: Bytes, count: usize, last: Bytes) -> Body {
 /// What a request fails with that no answer has begun to.
 const NO_ANSWER: &str = "no answer";
 const CLOSED: &str = "the connection was closed";
+/// What a request fails with that the connection never took.
+const LOST: &str = "the connection ended as the request was handed to it";
 
 /// Whether the other side can't have seen the request: nothing of it has left this process, or it came after a GOAWAY
 /// that says so (RFC 9113, §6.8). Every client of HTTP sends such a request again.
@@ -134,17 +138,22 @@ pub fn unseen(error: &anyhow::Error) -> bool {
     let turned_away = |error: &h2::Error| {
         error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
     };
-    let begun = ![NO_ANSWER, CLOSED].contains(&error.to_string().as_str());
+    let what = error.to_string();
+    let begun = ![NO_ANSWER, CLOSED].contains(&what.as_str());
     let mut causes = error.chain();
-    !begun
-        && causes.any(|cause| {
-            cause.downcast_ref().is_some_and(unsent) || cause.downcast_ref().is_some_and(turned_away)
-        })
+    what == LOST
+        || !begun
+            && causes.any(|cause| {
+                cause.downcast_ref().is_some_and(unsent) || cause.downcast_ref().is_some_and(turned_away)
+            })
 }
 
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
-pub struct Http1(http1::SendRequest<Body>);
+pub struct Http1 {
+    sender: http1::SendRequest<Body>,
+    connection: JoinHandle<hyper::Result<()>>,
+}
 
 impl Http1 {
     /// Connects.
@@ -155,8 +164,8 @@ impl Http1 {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self(sender))
+        let connection = tokio::spawn(connection);
+        Ok(Self { sender, connection })
     }
 
     /// Sends a request, and returns the head of the answer.
@@ -169,8 +178,16 @@ impl Http1 {
                 .headers_mut()
                 .insert(HOST, http::HeaderValue::from_static("model.test"));
         }
-        self.0.ready().await.context(CLOSED)?;
-        self.0.send_request(request).await.context(NO_ANSWER)
+        self.sender.ready().await.context(CLOSED)?;
+        let mut answer = pin!(self.sender.send_request(request));
+        // A connection that ends on one thread while a request is handed to it on another may lose it: tokio's channel takes
+        // what nobody drains any more, and keeps it for as long as there is a sender.
+        let ended = async |connection: &mut JoinHandle<_>| drop(connection.await);
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer.context(NO_ANSWER),
+            () = ended(&mut self.connection) => answer.now_or_never().context(LOST)?.context(NO_ANSWER),
+        }
     }
 
     /// Sends a request, and returns the whole answer.
