@@ -74,10 +74,11 @@ async fn resets_leave_nothing_behind() -> Result<()> {
     let mut scene = Scene::start(&[]).await?;
     let listeners = scene.listeners();
     let before = [scene.held("client")?, scene.held("web")?];
+    // One for two thousand of theirs, each tenth of which costs a handshake.
     scene
-        .under(async |_| {
+        .under_serving(10, async |_| {
             for (_, listener) in listeners {
-                for round in 0..20 {
+                for round in 0..200 {
                     let all = try_join_all((0..50).map(|number| async move {
                         let mut raw = Raw::connect(listener).await?;
                         raw.0.set_zero_linger()?;

@@ -22,13 +22,15 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(2);
 pub(crate) const IDLE: Duration = Duration::from_secs(6);
 /// The most connections of a worker here.
 pub(crate) const CONNECTIONS: usize = 300;
-/// How much slower honest requests may be under attack, at the median: two cores carry the attackers too.
+/// How much slower honest requests may be under attack: two cores carry the attackers too.
 pub(crate) const SLOWER: u32 = 25;
-/// A median below this counts as this: what is too small to be compared.
+/// A time below this counts as this: what is too small to be compared.
 const FLOOR: Duration = Duration::from_millis(4);
 /// What h2 0.4.20 asserts of a connection that is let go of, in debug builds only: it is not so of every one that was cut
 /// off. It ends the task of that connection, which is over anyway.
 const H2_DEBUG_ASSERTION: &str = "proto/streams/counts.rs:369";
+/// How many requests are too few for a median.
+const FEW: usize = 20;
 /// How many requests a baseline is.
 const BASELINE: usize = 100;
 
@@ -135,7 +137,7 @@ impl Scene {
         })
     }
 
-    /// Runs an attack, with honest clients of the caller's sidecar before and meanwhile. None of their requests fails, and
+    /// Runs an attack, with an honest client of the caller's sidecar before and meanwhile. None of its requests fails, and
     /// they take not much longer.
     pub(crate) async fn under<T>(&mut self, attack: impl AsyncFnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.under_within(SLOWER, attack).await
@@ -147,18 +149,48 @@ impl Scene {
         slower: u32,
         attack: impl AsyncFnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        let (result, before, under) = self.beside(attack).await?;
+        let (before, under) = (typical(before), typical(under));
+        ensure!(
+            under <= before.max(FLOOR) * slower,
+            "honest requests took {under:?} under attack, and {before:?} without"
+        );
+        Ok(result)
+    }
+
+    /// As [`under`](Self::under), for an attack that is as fast as it is let: so many of the client's requests are answered
+    /// meanwhile. Both are slower on a slower machine.
+    pub(crate) async fn under_serving<T>(
+        &mut self,
+        fewest: usize,
+        attack: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let (result, _, under) = self.beside(attack).await?;
+        let served = under.len();
+        ensure!(
+            served >= fewest,
+            "{served} honest requests were served under attack"
+        );
+        Ok(result)
+    }
+
+    /// Runs an attack beside an honest client; also how long its requests took before, and meanwhile.
+    async fn beside<T>(
+        &mut self,
+        attack: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<(T, Vec<Duration>, Vec<Duration>)> {
         let mut honest = Honest::connect(self.outbound).await?;
         for _ in 0..BASELINE {
             honest.send().await.context("an honest request, before")?;
         }
-        let before = honest.median();
+        let before = std::mem::take(&mut honest.took);
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let meanwhile = tokio::spawn(async move {
             // One request is sent under attack, however short it is.
             loop {
                 honest.send().await.context("an honest request, under attack")?;
                 if *stopped.borrow() {
-                    return anyhow::Ok(honest.median());
+                    return anyhow::Ok(honest.took);
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -166,12 +198,7 @@ impl Scene {
         let result = attack(self).await;
         stop.send_replace(true);
         let under = meanwhile.await??;
-        let result = result?;
-        ensure!(
-            under <= before.max(FLOOR) * slower,
-            "honest requests took {under:?} under attack, and {before:?} without"
-        );
-        Ok(result)
+        Ok((result?, before, under))
     }
 
     /// Both sidecars run, and neither panicked.
@@ -215,14 +242,12 @@ impl Honest {
         self.took.push(began.elapsed());
         Ok(())
     }
+}
 
-    /// Of all since the last time.
-    fn median(&mut self) -> Duration {
-        self.took.sort_unstable();
-        let median = self.took[self.took.len() / 2];
-        self.took.clear();
-        median
-    }
+/// The median; of a few, of which any may be slow by chance, the fastest.
+fn typical(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took[if took.len() < FEW { 0 } else { took.len() / 2 }]
 }
 
 /// A connection of bytes.
