@@ -7,7 +7,6 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::buffered::Buffered;
 use crate::error::{Failure, Reason};
 use crate::io::Io;
 use crate::limits::is_exhausted;
@@ -66,7 +65,7 @@ async fn connect_and_prove(worker: &Worker, endpoint: &Endpoint, alpn: Alpn) -> 
     };
     let name = ServerName::IpAddress(address.ip().into());
     let stream = TlsConnector::from(Arc::clone(&config))
-        .connect(name, Buffered::new(stream))
+        .connect(name, stream)
         .await;
     let result = tls::result(stream.as_ref().map(|_| ()));
     worker.observe.shared().handshake(Direction::Outbound, result);

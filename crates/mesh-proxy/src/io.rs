@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::buffered::Buffered;
-
 /// How much is read ahead of a connection that has said nothing for long, in bytes: most heads fit.
 const PIECE: usize = 2 << 10;
 
@@ -23,7 +21,7 @@ pub enum Io {
     /// In plaintext.
     Plain(TcpStream),
     /// In TLS, either side of it.
-    Tls(Box<TlsStream<Buffered<TcpStream>>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Io {

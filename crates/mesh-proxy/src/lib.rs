@@ -6,7 +6,6 @@ pub mod apply;
 pub mod authorize;
 pub mod balance;
 pub mod body;
-pub mod buffered;
 pub mod carry;
 pub mod config;
 pub mod connect;

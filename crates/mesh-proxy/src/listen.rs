@@ -14,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::buffered::Buffered;
 use crate::connections::Seat;
 use crate::cut::Cut;
 use crate::intercept::client_hello::HANDSHAKE as TLS_HANDSHAKE;
@@ -318,7 +317,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
         observe.handshake(Direction::Inbound, "no-credentials");
         return None;
     };
-    let accepting = Box::pin(TlsAcceptor::from(credentials.server_config()).accept(Buffered::new(stream)));
+    let accepting = Box::pin(TlsAcceptor::from(credentials.server_config()).accept(stream));
     let Ok(accepted) = tokio::time::timeout(within, accepting).await else {
         worker.cut(Direction::Inbound, Cut::SlowHead);
         observe.handshake(Direction::Inbound, "timeout");
