@@ -111,10 +111,11 @@ where
     let of = Rc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
         let (client, busy) = (Rc::clone(&of), of.seat.open());
-        async move {
+        // hyper and tokio move a stream's future several times until it has its place, and again when it is over.
+        Box::pin(async move {
             let response = answer(&client, request, &busy).await;
             Ok::<_, Infallible>(response.map(|body| Served::new(body, busy)))
-        }
+        })
     });
     let connection = http2::Builder::new(Streams::new(Rc::clone(&client.worker), client.direction))
         .max_concurrent_streams(limits.max_streams)
