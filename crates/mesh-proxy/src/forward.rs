@@ -66,7 +66,11 @@ impl Outgoing {
     fn link(&self, endpoint: &Endpoint) -> Link {
         if self.head.version == Version::HTTP_2 {
             Link::Http2
-        } else if self.carry && endpoint.identity.is_some() && endpoint.streams() {
+        } else if self.carry
+            && endpoint.identity.is_some()
+            && endpoint.streams()
+            && headers::authority(&self.head).is_some()
+        {
             Link::Carried
         } else {
             Link::Http1
@@ -213,7 +217,9 @@ async fn attempt(
     }
     record.first_byte();
     record.status(head.status);
-    if let Some(status) = grpc_status(&head.headers) {
+    if outgoing.grpc
+        && let Some(status) = grpc_status(&head.headers)
+    {
         record.grpc_status(status);
     }
     if let Some(reason) = head

@@ -7,7 +7,8 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
-use crate::error::{Failure, Reason};
+use crate::carry::MESH_CARRIED;
+use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::limits::Limits;
 
 /// The identity of the caller, told to the workload by its own sidecar. What a caller writes there itself is removed.
@@ -20,6 +21,10 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Removes what belongs to one hop (RFC 9110, §7.6.1), so that nothing a client says about its connection, or about
 /// the framing of its body, reaches the next one.
 pub fn strip_hop(headers: &mut HeaderMap) {
+    // Most heads have none of it, and a look at each name is cheaper than looking each name up.
+    if !headers.keys().any(is_of_one_hop) {
+        return;
+    }
     let had_te = headers.contains_key(TRANSFER_ENCODING);
     if let Some(named) = headers.remove(CONNECTION) {
         for name in named.to_str().unwrap_or_default().split(',') {
@@ -42,6 +47,22 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         && names(&te, "trailers")
     {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "expect" | "te"
+    )
+}
+
+/// Removes what only the mesh may say.
+pub fn strip_mesh(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with("mesh-")) {
+        for name in [MESH_ERROR, MESH_PEER, MESH_CARRIED] {
+            headers.remove(name);
+        }
     }
 }
 
@@ -144,13 +165,18 @@ pub fn authority(parts: &Parts) -> Option<Authority> {
 /// The target in the form that the next hop expects: with the authority for HTTP/2; without it, and with a Host header,
 /// for HTTP/1.
 pub fn set_target(parts: &mut Parts, target: Option<PathAndQuery>) {
+    let is_http2 = parts.version == Version::HTTP_2;
+    if !is_http2 && target.is_none() && parts.uri.authority().is_none() && parts.headers.contains_key(HOST) {
+        // It is in that form.
+        return;
+    }
     let authority = authority(parts);
     let path = target
         .or_else(|| parts.uri.path_and_query().cloned())
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(path);
-    if parts.version == Version::HTTP_2 {
+    if is_http2 {
         uri.scheme = Some(parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP));
         uri.authority = authority;
         match uri.authority {
@@ -255,6 +281,22 @@ mod tests {
         let mut map = headers(&[("te", "gzip;q=0.5, Trailers;q=1")]);
         strip_hop(&mut map);
         assert_eq!(map["te"], "trailers");
+    }
+
+    #[test]
+    fn what_only_the_mesh_may_say_is_removed() {
+        let mut map = headers(&[
+            ("mesh-peer", "a"),
+            ("mesh-peer", "b"),
+            ("mesh-error", "reset"),
+            ("mesh-carried", "1.1"),
+            ("mesh-own", "1"),
+            ("x-mesh-peer", "1"),
+        ]);
+        strip_mesh(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["mesh-own", "x-mesh-peer"]);
     }
 
     #[test]

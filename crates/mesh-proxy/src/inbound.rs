@@ -12,7 +12,7 @@ use crate::authorize::{Permit, authorize};
 use crate::body::ResponseBody;
 use crate::carry;
 use crate::connections::Busy;
-use crate::error::{Failure, MESH_ERROR, Reason};
+use crate::error::{Failure, Reason};
 use crate::forward::{Outgoing, Plan, forward};
 use crate::headers::{self, MESH_PEER};
 use crate::listen::Entry;
@@ -128,9 +128,8 @@ async fn receive(
         record.route(labels);
     }
     let permit = authorize(table, peer)?;
-    let deadline = headers::grpc_timeout(&parts.headers)
-        .filter(|_| grpc)
-        .map(|within| arrived + within);
+    let within = grpc.then(|| headers::grpc_timeout(&parts.headers)).flatten();
+    let deadline = within.map(|within| arrived + within);
     prepare(&mut parts, entry);
     if let Some(upgrade) = &upgrade {
         upgrade.ask(&mut parts.headers);
@@ -169,8 +168,7 @@ pub fn listener_gone(table: &Table, entry: &Entry) -> Failure {
 /// The head as the workload is to see it.
 fn prepare(parts: &mut Parts, entry: &Entry) {
     headers::strip_hop(&mut parts.headers);
-    parts.headers.remove(MESH_ERROR);
-    parts.headers.remove(MESH_PEER);
+    headers::strip_mesh(&mut parts.headers);
     if let Some(value) = entry
         .peer
         .as_ref()

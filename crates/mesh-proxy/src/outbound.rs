@@ -20,11 +20,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
 
 use crate::body::ResponseBody;
-use crate::carry::{self, MESH_CARRIED};
+use crate::carry;
 use crate::connections::Busy;
-use crate::error::{Failure, MESH_ERROR, Reason};
+use crate::error::{Failure, Reason};
 use crate::forward::{Outgoing, Plan, forward};
-use crate::headers::{self, MESH_PEER};
+use crate::headers;
 use crate::inbound::{fail, listener_gone};
 use crate::io::Prefixed;
 use crate::listen::{Client, Entry};
@@ -238,14 +238,11 @@ async fn call(
         Some(set) if route.rule.is_none() => set,
         _ => route.set(port)?,
     };
-    let deadline = headers::grpc_timeout(&parts.headers)
-        .filter(|_| grpc)
-        .map(|within| arrived + within);
+    let within = grpc.then(|| headers::grpc_timeout(&parts.headers)).flatten();
+    let deadline = within.map(|within| arrived + within);
     let carry = !grpc && upgrade.is_none() && carry::may(&parts);
     headers::strip_hop(&mut parts.headers);
-    for ours in [MESH_ERROR, MESH_PEER, MESH_CARRIED] {
-        parts.headers.remove(ours);
-    }
+    headers::strip_mesh(&mut parts.headers);
     let target = match (route.rewrite(), &model) {
         (Some(to), Some(model)) => {
             rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(port)))?
