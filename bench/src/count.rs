@@ -148,7 +148,7 @@ fn count(plan: &Plan, scratch: &Path) -> Result<BTreeMap<String, u64>> {
         mesh: plan.mesh.clone(),
         ..Sources::default()
     };
-    let mesh = Mesh::prepare(&sources, 1)?.counted(plan.proxy.clone());
+    let mesh = Mesh::prepare(&sources)?.counted(plan.proxy.clone());
     let mut pair = mesh.start_pair(&ground)?;
     pair.wait()?;
     let proxies: Vec<Callgrind> = pair.proxies.iter().map(Callgrind::of).collect::<Result<_>>()?;

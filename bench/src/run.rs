@@ -156,7 +156,7 @@ impl<'a> Stage<'a> {
         let Some(held) = self.plan.held else { return Ok(()) };
         let resting: Vec<&Actor> = actors
             .iter()
-            .filter(|actor| !actor.pair.proxies.is_empty() && actor.name != Name::MeshTwo)
+            .filter(|actor| !actor.pair.proxies.is_empty() && !actor.name.compares_workers())
             .collect();
         progress(&format!("round {}/{}: at rest", round + 1, self.plan.rounds));
         let pairs: Vec<&Pair> = resting.iter().map(|actor| &actor.pair).collect();

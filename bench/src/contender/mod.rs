@@ -42,16 +42,23 @@ pub(crate) enum Name {
     Haproxy,
     /// This project's mesh-control and mesh-proxy
     Mesh,
+    /// The same on all cores: what two workers are compared with
+    MeshOne,
     /// The same with two workers for each proxy, on all cores
     MeshTwo,
 }
 
 impl Name {
-    /// Whether it plays a scenario: what compares the mesh with itself is not for others, and a second worker is there
-    /// to be compared under saturation.
+    /// Whether it is there to compare one worker with two.
+    pub(crate) fn compares_workers(self) -> bool {
+        matches!(self, Self::MeshOne | Self::MeshTwo)
+    }
+
+    /// Whether it plays a scenario: what compares the mesh with itself is not for others, and workers are compared under
+    /// saturation.
     pub(crate) fn plays(self, scenario: Scenario) -> bool {
         match self {
-            Self::MeshTwo => matches!(scenario, Scenario::Http1Closed | Scenario::GrpcClosed),
+            Self::MeshOne | Self::MeshTwo => matches!(scenario, Scenario::Http1Closed | Scenario::GrpcClosed),
             Self::Mesh => true,
             Self::Direct => !scenario.is_of_mesh() && scenario != Scenario::Handshakes,
             Self::Envoy | Self::Nginx | Self::Haproxy => !scenario.is_of_mesh(),
@@ -59,7 +66,14 @@ impl Name {
     }
 
     /// All that have proxies, in the order of a report.
-    pub(crate) const PROXIES: &[Self] = &[Self::Envoy, Self::Nginx, Self::Haproxy, Self::Mesh, Self::MeshTwo];
+    pub(crate) const PROXIES: &[Self] = &[
+        Self::Envoy,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Mesh,
+        Self::MeshOne,
+        Self::MeshTwo,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -68,6 +82,7 @@ impl Name {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Mesh => "mesh",
+            Self::MeshOne => "mesh-one",
             Self::MeshTwo => "mesh-two",
         }
     }
@@ -141,8 +156,9 @@ pub(crate) fn prepare(name: Name, sources: &Sources) -> Result<Box<dyn Contender
         Name::Envoy => Box::new(envoy::Envoy::prepare(sources)?),
         Name::Nginx => Box::new(nginx::Nginx::prepare(sources)?),
         Name::Haproxy => Box::new(haproxy::Haproxy::prepare(sources)?),
-        Name::Mesh => Box::new(mesh::Mesh::prepare(sources, 1)?),
-        Name::MeshTwo => Box::new(mesh::Mesh::prepare(sources, 2)?),
+        Name::Mesh => Box::new(mesh::Mesh::prepare(sources)?),
+        Name::MeshOne => Box::new(mesh::Mesh::prepare(sources)?.on_every_core(1)),
+        Name::MeshTwo => Box::new(mesh::Mesh::prepare(sources)?.on_every_core(2)),
     })
 }
 

@@ -28,13 +28,15 @@ pub(crate) struct Mesh {
     proxy: PathBuf,
     version: String,
     workers: usize,
+    /// Whether proxies have all cores, not only their own.
+    every_core: bool,
     /// Whether proxies run under callgrind.
     is_counted: bool,
 }
 
 impl Mesh {
-    /// With so many workers for each proxy; several have all cores, not only the proxies'.
-    pub(crate) fn prepare(sources: &Sources, workers: usize) -> Result<Self> {
+    /// With one worker for each proxy, on the proxies' core.
+    pub(crate) fn prepare(sources: &Sources) -> Result<Self> {
         let program = |name: &str| {
             let path = sources.mesh.join(name);
             let hint = "cargo build --profile dist -p mesh-control -p mesh-proxy, and --mesh DIR if they are elsewhere";
@@ -47,9 +49,19 @@ impl Mesh {
             version: format!("{version} from {}", sources.mesh.display()),
             control,
             proxy,
-            workers,
+            workers: 1,
+            every_core: false,
             is_counted: false,
         })
+    }
+
+    /// With so many workers for each proxy, on all cores.
+    pub(crate) fn on_every_core(self, workers: usize) -> Self {
+        Self {
+            workers,
+            every_core: true,
+            ..self
+        }
     }
 
     /// Starts the control plane with `documents` and waits until it listens.
@@ -111,7 +123,7 @@ impl Mesh {
             name,
             program: &self.proxy,
             place: Place {
-                every_core: self.workers > 1,
+                every_core: self.every_core,
                 ..ground.place
             },
             folder: ground.folder,
