@@ -1,8 +1,9 @@
 //! Connections as they come in: taken, secured, told apart, and passed on to whoever serves what they speak.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,9 @@ pub struct Client {
     /// Its place.
     pub seat: Arc<Seat>,
 }
+
+/// How a connection goes on once it is known what it speaks, until it ends.
+pub type Course = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Takes connections until the listener is closed or the proxy ends.
 pub async fn accept(worker: Rc<Worker>, listener: Listener) {
@@ -151,18 +155,26 @@ async fn not_taken(worker: &Worker, address: SocketAddr, direction: Direction, e
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Serves a connection until it ends. It may do so for very long and very idly: what takes much room in its future is in
-/// a box of its own, made when it is needed.
+/// Serves a connection until it ends. It may do so for very long and very idly: what it took to find out what it speaks is
+/// in a box of its own, which is gone by then.
 async fn serve(client: Box<Client>, stream: TcpStream, intercepted: bool) {
+    let course = Box::pin(greet(client, stream, intercepted)).await;
+    if let Some(course) = course {
+        course.await;
+    }
+}
+
+/// Finds out what a connection speaks; none: it is over.
+async fn greet(client: Box<Client>, stream: TcpStream, intercepted: bool) -> Option<Course> {
     // A socket that can't is a socket that closes: reads will tell.
     let _ = stream.set_nodelay(true);
     if intercepted {
-        return intercept::serve(client, stream).await;
+        return intercept::greet(client, stream).await;
     }
     let listener = client.entry.listener;
     let protocol = {
         let table = client.worker.shared.table.load();
-        let Some(table) = table.as_deref() else { return };
+        let table = table.as_deref()?;
         match client.direction {
             Direction::Outbound => table
                 .outbound
@@ -174,60 +186,59 @@ async fn serve(client: Box<Client>, stream: TcpStream, intercepted: bool) {
     };
     let protocol = protocol.unwrap_or(AppProtocol::Http);
     match client.direction {
-        Direction::Outbound => serve_as(client, Io::Plain(stream), protocol).await,
-        Direction::Inbound => serve_secured(client, stream, protocol).await,
+        Direction::Outbound => greet_as(client, Io::Plain(stream), protocol).await,
+        Direction::Inbound => greet_secured(client, stream, protocol).await,
     }
 }
 
-/// Takes a connection to this workload, to a port that speaks `protocol`.
-pub async fn serve_secured(mut client: Box<Client>, stream: TcpStream, protocol: AppProtocol) {
-    let Some(secured) = secure(&client.worker, stream, protocol).await else {
-        return;
-    };
-    let (io, protocol) = match secured {
+/// Takes a connection to this workload, to a port that speaks `protocol`; none: it is over.
+pub async fn greet_secured(
+    mut client: Box<Client>,
+    stream: TcpStream,
+    protocol: AppProtocol,
+) -> Option<Course> {
+    let (io, protocol) = match secure(&client.worker, stream, protocol).await? {
         Secured::Told(io) => (io, protocol),
         Secured::Silent(stream) => (Io::Plain(stream), AppProtocol::Tcp),
     };
     client.entry.peer = io.peer_identity().map(Arc::new);
-    serve_as(client, io, protocol).await;
+    greet_as(client, io, protocol).await
 }
 
-/// Takes a connection of which nothing was read yet, to a port that speaks `protocol`.
-pub async fn serve_as(client: Box<Client>, mut io: Io, protocol: AppProtocol) {
+/// Takes a connection of which nothing was read yet, to a port that speaks `protocol`; none: it is over.
+pub async fn greet_as(client: Box<Client>, mut io: Io, protocol: AppProtocol) -> Option<Course> {
     if protocol == AppProtocol::Tcp {
-        return Box::pin(opaque(client, io, None)).await;
+        return Some(Box::pin(opaque(client, io, None)));
     }
     if protocol != AppProtocol::Detect {
         let within = client.worker.shared.limits.head_timeout.get();
         let Ok(spoken) = tokio::time::timeout(within, speaks_http2(&io)).await else {
-            return client.worker.cut(client.direction, Cut::SlowHead);
+            client.worker.cut(client.direction, Cut::SlowHead);
+            return None;
         };
-        if let Some(http2) = spoken {
-            serve_http(client, io, http2).await;
-        }
-        return;
+        return spoken.map(|http2| serve_http(client, io, http2));
     }
     // Sidecars agree on a protocol unless they pass on opaque bytes.
     if matches!(io, Io::Tls(_)) {
-        return match io.agreed_on() {
-            None => Box::pin(opaque(client, io, None)).await,
+        return Some(match io.agreed_on() {
+            None => Box::pin(opaque(client, io, None)),
             Some(_) => {
                 let http2 = io.agreed_on_http2();
-                serve_http(client, io, http2).await;
+                serve_http(client, io, http2)
             }
-        };
+        });
     }
     let going_to = client.entry.destination.unwrap_or(client.entry.listener);
     let first = intercept::first_bytes(&client.worker, &mut io, going_to, Until::Spoken).await;
     let io = Prefixed::new(first.bytes, io);
-    match first.spoken {
-        Spoken::Http1 => serve_http(client, io, false).await,
-        Spoken::Http2 => serve_http(client, io, true).await,
+    Some(match first.spoken {
+        Spoken::Http1 => serve_http(client, io, false),
+        Spoken::Http2 => serve_http(client, io, true),
         Spoken::Tls(_) | Spoken::Opaque => {
             let silent = first.silent.then_some(going_to);
-            Box::pin(opaque(client, io, silent)).await;
+            Box::pin(opaque(client, io, silent))
         }
-    }
+    })
 }
 
 /// Passes on a connection that is not HTTP, to an endpoint of the service it called, or to the workload.

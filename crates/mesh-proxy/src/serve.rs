@@ -24,7 +24,7 @@ use crate::cut::Cut;
 use crate::guard::Guarded;
 use crate::io::Prefixed;
 use crate::limits::{Limits, SEND_BUFFER};
-use crate::listen::Client;
+use crate::listen::{Client, Course};
 use crate::observe::Direction;
 use crate::patience::Streams;
 use crate::pool::{CONNECTION_WINDOW, STREAM_WINDOW};
@@ -35,7 +35,7 @@ use crate::{inbound, outbound};
 const BUFFER: usize = 256 << 10;
 
 /// Serves a connection's requests until it ends.
-pub async fn serve_http<I>(client: Box<Client>, io: I, http2: bool)
+pub fn serve_http<I>(client: Box<Client>, io: I, http2: bool) -> Course
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -43,8 +43,17 @@ where
     let limits = &client.worker.shared.limits;
     let io = Guarded::client(io, Arc::clone(&client.seat), http2, limits);
     if http2 {
-        return Box::pin(streams(client, io)).await;
+        Box::pin(streams(client, io))
+    } else {
+        Box::pin(one_by_one(client, io))
     }
+}
+
+/// Serves the requests of a connection in HTTP/1.1, and lets it rest between them.
+async fn one_by_one<I>(client: Rc<Client>, io: Guarded<I>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut io = Prefixed::new(Bytes::new(), io);
     // What requests need lies in a box of its own, which is gone while the connection rests.
     while let Some(idle) = Box::pin(requests(&client, io)).await {

@@ -17,7 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use crate::io::Prefixed;
-use crate::listen::Client;
+use crate::listen::{Client, Course};
 use crate::observe::Direction;
 use crate::serve::serve_http;
 use crate::worker::Worker;
@@ -27,13 +27,13 @@ use first_bytes::{FirstBytes, Until};
 #[cfg(test)]
 mod testing;
 
-/// Takes a connection that was led to the sidecar.
-pub async fn serve(mut client: Box<Client>, stream: TcpStream) {
+/// Takes a connection that was led to the sidecar; none: it is over.
+pub async fn greet(mut client: Box<Client>, stream: TcpStream) -> Option<Course> {
     client.entry.destination = destination::original(&stream);
     match (client.entry.destination, client.direction) {
-        (None, _) => Box::pin(refuse(client, stream)).await,
-        (Some(destination), Direction::Outbound) => outbound::serve(client, stream, destination).await,
-        (Some(destination), Direction::Inbound) => inbound::serve(client, stream, destination).await,
+        (None, _) => Some(Box::pin(refuse(client, stream))),
+        (Some(destination), Direction::Outbound) => outbound::greet(client, stream, destination).await,
+        (Some(destination), Direction::Inbound) => inbound::greet(client, stream, destination).await,
     }
 }
 

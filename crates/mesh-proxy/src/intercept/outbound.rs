@@ -13,7 +13,7 @@ use super::first_bytes;
 use super::first_bytes::{FirstBytes, Until};
 use crate::error::Failure;
 use crate::io::{Io, Prefixed};
-use crate::listen::{self, Client};
+use crate::listen::{self, Client, Course};
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::outbound;
 use crate::serve::serve_http;
@@ -23,25 +23,26 @@ use crate::worker::Worker;
 
 const OUTBOUND: Direction = Direction::Outbound;
 
-/// Takes a connection that was going to `destination`.
-pub async fn serve(mut client: Box<Client>, stream: TcpStream, destination: SocketAddr) {
+/// Takes a connection that was going to `destination`; none: it is over.
+pub async fn greet(mut client: Box<Client>, stream: TcpStream, destination: SocketAddr) -> Option<Course> {
     let known = match known(&client.worker, destination).await {
         Ok(known) => known,
         Err(failure) => {
             let mut record = Record::open(&client.worker.observe, OUTBOUND);
             record.opaque();
-            return refuse(&client.worker, &stream, &failure, record);
+            refuse(&client.worker, &stream, &failure, record);
+            return None;
         }
     };
     let Some(Destination { port, endpoint }) = known else {
-        return Box::pin(unknown(client, stream, destination)).await;
+        return Some(Box::pin(unknown(client, stream, destination)));
     };
     port.called();
     let result = if endpoint.is_some() { "endpoint" } else { "service" };
     client.worker.observe.shared().intercepted(OUTBOUND, result);
     // Whoever names an endpoint by its own address gets that one, unless a rule says otherwise.
     client.entry.addressed = endpoint.map(|endpoint| port.own.only(endpoint));
-    listen::serve_as(client, Io::Plain(stream), port.protocol).await;
+    listen::greet_as(client, Io::Plain(stream), port.protocol).await
 }
 
 /// What an address means; it is asked for if nobody knows, where services are had on demand.
