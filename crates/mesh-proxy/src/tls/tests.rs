@@ -118,6 +118,8 @@ fn sidecars_of_one_mesh_know_each_other() {
     assert_eq!(peer_identity(&client), Some(identity(TRITON)));
     assert_eq!(client.alpn_protocol(), Some(b"h2".as_slice()));
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let suite = client.negotiated_cipher_suite().map(|suite| suite.suite());
+    assert_eq!(suite, Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
 }
 
 #[test]
