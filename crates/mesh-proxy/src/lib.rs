@@ -21,6 +21,7 @@ pub mod forward;
 pub mod frames;
 pub mod guard;
 pub mod headers;
+pub mod http1;
 pub mod inbound;
 pub mod intercept;
 pub mod io;
