@@ -239,7 +239,7 @@ async fn attempt(
                 deadline: limits.total,
             },
         };
-        return Ok(upgrade.switch(head, talk));
+        return Ok(upgrade.switch(head, body, talk));
     }
     let upstream = Upstream {
         body,

@@ -11,24 +11,23 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use crate::body::{RequestBody, ServerBody, ServerError};
 use crate::connect::connect;
-use crate::error::{Failure, Reason};
-use crate::limits::Limits;
+use crate::error::Failure;
+use crate::http1::{Broken, HeadLimits};
 use crate::table::{Endpoint, EndpointId, EndpointSet};
 use crate::tls::Alpn;
 use crate::worker::Worker;
 
 mod multiplexed;
+mod single;
 
 use multiplexed::{Shared, Stream};
+pub use single::Receiving;
+use single::{Connection, Idle, Single};
 
-/// How many idle HTTP/1.1 connections are kept for an endpoint.
-const MAX_IDLE: usize = 256;
 /// HTTP/2 windows: a stream's, and a connection's. Large tensors fill the first, many streams the second.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -57,7 +56,7 @@ pub struct Pools {
 struct Pool {
     endpoint: Weak<Endpoint>,
     idle_timeout: Duration,
-    idle: RefCell<Vec<(http1::SendRequest<RequestBody>, Instant)>>,
+    idle: Idle,
     http2: Shared,
     carried: Shared,
 }
@@ -66,7 +65,8 @@ struct Pool {
 pub struct Lease(Lent);
 
 enum Lent {
-    Http1(http1::SendRequest<RequestBody>, Rc<Pool>),
+    /// None: it has gone with the response, and comes back by itself.
+    Http1(Option<Single>),
     Http2(Stream),
 }
 
@@ -93,7 +93,7 @@ impl Pools {
     ) -> Result<Lease, Failure> {
         let pool = self.of(set, endpoint);
         match link {
-            Link::Http1 => pool.lease_http1(worker, set, endpoint).await,
+            Link::Http1 => pool.lease_single(worker, set, endpoint).await,
             Link::Http2 => pool.http2.lease(worker, set, endpoint).await,
             Link::Carried => pool.carried.lease(worker, set, endpoint).await,
         }
@@ -105,7 +105,7 @@ impl Pools {
             Rc::new(Pool {
                 endpoint: Arc::downgrade(endpoint),
                 idle_timeout: set.policy().idle_timeout,
-                idle: RefCell::default(),
+                idle: Idle::default(),
                 http2: Shared::new(STREAM_WINDOW),
                 carried: Shared::new(EVENTS_WINDOW),
             })
@@ -123,56 +123,33 @@ impl Pools {
 }
 
 impl Pool {
-    async fn lease_http1(
+    async fn lease_single(
         self: Rc<Self>,
         worker: &Worker,
         set: &EndpointSet,
         endpoint: &Endpoint,
     ) -> Result<Lease, Failure> {
-        if let Some(sender) = self.take_idle() {
-            return Ok(Lease(Lent::Http1(sender, self)));
-        }
-        let io = connect(worker, endpoint, Alpn::Http1, set.policy().connect_timeout).await?;
-        let (sender, connection) = http1_builder(&worker.shared.limits)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| Failure::new(Reason::ConnectFailed, error.to_string()))?;
-        // Its errors reach whoever waits for a response; without one there is nobody to tell.
-        tokio::task::spawn_local(async move { connection.with_upgrades().await.ok() });
-        Ok(Lease(Lent::Http1(sender, self)))
-    }
-
-    /// The connection used last that is ready: it is the least likely to be closed by the other side.
-    fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
-        let mut idle = self.idle.borrow_mut();
-        if idle.is_empty() {
-            return None;
-        }
-        let oldest = Instant::now().checked_sub(self.idle_timeout);
-        idle.retain(|(sender, used)| !sender.is_closed() && oldest.is_none_or(|oldest| *used > oldest));
-        let at = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
-        Some(idle.remove(at).0)
+        let now = Instant::now();
+        let connection = match self
+            .idle
+            .take(|used| now.saturating_duration_since(used) < self.idle_timeout)
+        {
+            Some(connection) => connection,
+            None => {
+                Connection::new(connect(worker, endpoint, Alpn::Http1, set.policy().connect_timeout).await?)
+            }
+        };
+        let limits = HeadLimits::from(&worker.shared.limits);
+        Ok(Lease(Lent::Http1(Some(Single::new(connection, self, limits)))))
     }
 
     fn sweep(&self, now: Instant) {
         let gone = self.endpoint.strong_count() == 0;
         let fresh = |used: Instant| !gone && now.saturating_duration_since(used) < self.idle_timeout;
-        self.idle
-            .borrow_mut()
-            .retain(|(sender, used)| !sender.is_closed() && fresh(*used));
+        self.idle.sweep(fresh);
         self.http2.sweep(fresh, gone);
         self.carried.sweep(fresh, gone);
     }
-}
-
-/// Heads from servers have the limits of those from clients.
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.max_header_size(limits.max_head_bytes as usize);
-    if let Some(fields) = limits.other_max_headers() {
-        builder.max_headers(fields);
-    }
-    builder
 }
 
 impl Lease {
@@ -182,11 +159,11 @@ impl Lease {
     /// When there is no answer.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<ServerBody>, Unanswered> {
         match &mut self.0 {
-            Lent::Http1(sender, _) => match sender.try_send_request(request).await {
-                Ok(response) => Ok(response.map(ServerBody::Http1)),
-                Err(mut error) => Err(Unanswered {
-                    unsent: error.take_message().map(|request| request.into_parts().0.headers),
-                    error: ServerError::Http1(error.into_error()),
+            Lent::Http1(single) => match single.take() {
+                Some(single) => single.send(request).await,
+                None => Err(Unanswered {
+                    error: ServerError::Http1(Broken::Closed),
+                    unsent: None,
                 }),
             },
             Lent::Http2(stream) => stream.send(request).await,
@@ -196,12 +173,7 @@ impl Lease {
     /// The response is over: the connection may carry the next request.
     pub fn give_back(self) {
         match self.0 {
-            Lent::Http1(sender, pool) => {
-                let mut idle = pool.idle.borrow_mut();
-                if !sender.is_closed() && idle.len() < MAX_IDLE {
-                    idle.push((sender, Instant::now()));
-                }
-            }
+            Lent::Http1(_) => {}
             Lent::Http2(stream) => stream.finished(),
         }
     }

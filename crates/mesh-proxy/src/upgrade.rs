@@ -15,11 +15,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 
-use crate::body::{InFlight, ResponseBody};
+use crate::body::{InFlight, ResponseBody, ServerBody};
 use crate::connections::Busy;
 use crate::drain::Drain;
 use crate::error::{Failure, Reason};
 use crate::headers;
+use crate::io::{Io, Prefixed};
 use crate::observe::Record;
 use crate::pipe::{Passed, Patience, pipe};
 
@@ -117,15 +118,19 @@ impl Upgrade {
     }
 
     /// Answers the client that the server has switched, and lets them talk until both are done.
-    pub fn switch(self, mut head: http::response::Parts, talk: Talk) -> Response<ResponseBody> {
+    pub fn switch(
+        self,
+        mut head: http::response::Parts,
+        server: ServerBody,
+        talk: Talk,
+    ) -> Response<ResponseBody> {
         if let Form::Extended(_) = self.form {
             for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
                 head.headers.remove(name);
             }
             head.status = StatusCode::OK;
         }
-        // hyper gives every 101 one.
-        if let Some(server) = head.extensions.remove::<OnUpgrade>() {
+        if let ServerBody::Switched(Some(server)) = server {
             let busy = self.busy;
             tokio::task::spawn_local(async move {
                 let _busy = busy;
@@ -162,14 +167,14 @@ pub struct Talk {
 }
 
 impl Talk {
-    async fn run(mut self, client: OnUpgrade, server: OnUpgrade) {
+    async fn run(mut self, client: OnUpgrade, server: Prefixed<Io>) {
         let _open = self.drain.open();
         // The client may have left before it heard the answer; then there is nobody to talk to the server.
-        let (Ok(client), Ok(server)) = futures_util::join!(client, server) else {
+        let Ok(client) = client.await else {
             return self.record.cancelled();
         };
         let passed = Passed::new();
-        let ended = pipe(TokioIo::new(client), TokioIo::new(server), &passed, self.patience).await;
+        let ended = pipe(TokioIo::new(client), server, &passed, self.patience).await;
         self.record.request_bytes(passed.from_client.get());
         self.record.response_bytes(passed.to_client.get());
         if let Err(reason) = ended {

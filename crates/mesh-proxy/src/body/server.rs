@@ -7,12 +7,17 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use crate::http1::Broken;
+use crate::io::{Io, Prefixed};
+use crate::pool::Receiving;
 
 /// What a server sends.
 pub enum ServerBody {
     /// On a connection of its own.
-    Http1(Incoming),
+    Http1(Receiving),
+    /// Nothing in HTTP any more: the connection, which has switched protocols.
+    Switched(Option<Prefixed<Io>>),
     /// On a stream of a shared connection.
     Http2(Http2Body),
 }
@@ -41,7 +46,8 @@ impl Body for ServerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ServerError>>> {
         match self.get_mut() {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(ServerError::Http1),
+            Self::Http1(body) => body.poll_frame(cx).map_err(ServerError::Http1),
+            Self::Switched(_) => Poll::Ready(None),
             Self::Http2(body) => body.poll_frame(cx).map_err(ServerError::Http2),
         }
     }
@@ -49,6 +55,7 @@ impl Body for ServerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
+            Self::Switched(_) => true,
             Self::Http2(body) => body.stream.is_end_stream(),
         }
     }
@@ -56,6 +63,7 @@ impl Body for ServerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
             // Its length, if it has said one, stands in its head.
             Self::Http2(_) => SizeHint::default(),
         }
@@ -93,20 +101,17 @@ fn unless_over<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
 #[derive(Debug)]
 pub enum ServerError {
     /// On a connection of its own.
-    Http1(hyper::Error),
+    Http1(Broken),
     /// On a stream of a shared connection, or with the whole of it.
     Http2(h2::Error),
 }
 
 impl ServerError {
     /// Why what the server sent is not HTTP/1.1, if that is it.
-    pub fn unreadable(&self) -> Option<String> {
+    pub fn unreadable(&self) -> Option<&'static str> {
         match self {
-            Self::Http1(error) if error.is_parse() => {
-                let why = std::error::Error::source(error);
-                Some(why.map_or_else(|| error.to_string(), ToString::to_string))
-            }
-            _ => None,
+            Self::Http1(Broken::Unreadable(why)) => Some(why),
+            Self::Http1(_) | Self::Http2(_) => None,
         }
     }
 
@@ -125,13 +130,7 @@ impl ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http1(error) => {
-                write!(f, "{error}")?;
-                match std::error::Error::source(error) {
-                    Some(cause) => write!(f, ": {cause}"),
-                    None => Ok(()),
-                }
-            }
+            Self::Http1(error) => write!(f, "{error}"),
             Self::Http2(error) => write!(f, "{error}"),
         }
     }

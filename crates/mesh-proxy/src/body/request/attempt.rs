@@ -31,6 +31,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether another attempt can send all that was taken from this one.
+    pub fn replayable(&self) -> bool {
+        self.source.borrow().replayable()
+    }
+
     /// Tells, from now on, when nobody waits for the response any more.
     pub(in crate::body) fn waiting(&self) -> Rc<Waiting> {
         let waiting = Rc::default();
