@@ -7,7 +7,7 @@ mod served;
 mod server;
 mod upload;
 
-pub use from_client::FromClient;
+pub use from_client::{BrokenOff, FromClient};
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;

@@ -202,6 +202,29 @@ async fn a_request_that_is_broken_off_never_seems_whole() {
     }
 }
 
+#[tokio::test]
+async fn a_request_that_goes_on_after_its_response_ends_with_its_client() {
+    let (address, mut requests) = listen().await;
+    let proxy = Proxy::start_before(address, "http", &service("fraud", "http", &[address]));
+    for port in [proxy.fraud_port, proxy.inbound_port] {
+        for reason in [Reason::NO_ERROR, Reason::CANCEL] {
+            let (mut sender, _connection) = connect(port).await;
+            let (response, mut stream) = sender.send_request(request("/", false), false).unwrap();
+            stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            let (mut received, mut respond) = requests.recv().await.unwrap();
+            assert_eq!(next(&mut received).await.unwrap().unwrap(), "hello");
+            respond.send_response(Response::new(()), true).unwrap();
+            assert!(timeout(PATIENCE, response).await.unwrap().is_ok());
+            stream.send_reset(reason);
+            let end = next(&mut received).await;
+            assert!(
+                end.as_ref().is_some_and(Result::is_err) && !received.is_end_stream(),
+                "reset with {reason}, to port {port}: the server sees {end:?}"
+            );
+        }
+    }
+}
+
 /// A server of HTTP/2 that hands out the requests it receives.
 async fn listen() -> (
     SocketAddr,

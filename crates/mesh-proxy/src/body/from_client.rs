@@ -1,9 +1,9 @@
 //! A request's body as the client's connection gives it.
 //!
 //! It notes when its end has come: until then there is more to this connection than what stands in its socket, and it
-//! can't rest. And only what the client ended itself has an end: where a client has reset its stream, nothing follows, no
-//! error either. The stream's task sees that the client has left, and lets go of the request.
+//! can't rest. And only what the client ended itself has an end: a stream that was reset is never taken for a whole request.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,26 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::connections::{Busy, Seat};
+
+/// Why there is no more of a request's body although it is not over.
+#[derive(Debug)]
+pub enum BrokenOff {
+    /// The stream was reset: by the client, or after the whole response by this proxy, which wants no more of the request.
+    Reset,
+    /// With the connection, or because it is no HTTP.
+    Other(hyper::Error),
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset => f.write_str("its stream was reset"),
+            Self::Other(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for BrokenOff {}
 
 /// A request's body.
 pub struct FromClient {
@@ -35,36 +55,36 @@ impl FromClient {
         }
     }
 
-    /// Whether the client has reset its stream, after this frame: it takes no answer either.
-    fn has_left(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> bool {
+    /// What hyper makes of the next frame, with resets told apart.
+    fn checked(
+        &self,
+        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
+    ) -> Option<Result<Frame<Bytes>, BrokenOff>> {
         match frame {
-            Some(Ok(_)) => false,
-            Some(Err(error)) => was_reset(error),
             // hyper takes a reset with NO_ERROR for an end: so a server that has answered may stop a request (RFC 9113,
-            // §8.1). From a client it is a reset as any other.
-            None => self.is_stream && !self.incoming.is_end_stream(),
+            // §8.1). It is no end of the request.
+            None if self.is_stream && !self.incoming.is_end_stream() => Some(Err(BrokenOff::Reset)),
+            Some(Err(error)) if is_reset(&error) => Some(Err(BrokenOff::Reset)),
+            frame => frame.map(|frame| frame.map_err(BrokenOff::Other)),
         }
     }
 }
 
-/// Whether it is that the other side has reset the stream.
-fn was_reset(error: &hyper::Error) -> bool {
+fn is_reset(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     cause.is_some_and(|h2| h2.is_reset() && h2.is_remote())
 }
 
 impl Body for FromClient {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if self.has_left(frame.as_ref()) {
-            return Poll::Pending;
-        }
+        let frame = self.checked(frame);
         let last = match &frame {
             Some(Ok(frame)) => frame.is_trailers() || self.incoming.is_end_stream(),
             Some(Err(_)) => false,

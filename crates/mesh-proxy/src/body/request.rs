@@ -16,7 +16,7 @@ use mesh_api::route::ModelRewrite;
 use tokio::time::Instant;
 
 use super::upload::Waiting;
-use super::{BodyError, FromClient};
+use super::{BodyError, BrokenOff, FromClient};
 use crate::error::{Failure, Reason};
 
 mod attempt;
@@ -60,6 +60,8 @@ pub struct Source {
     attempt: u32,
     /// Whether anybody waits for the response, for what still sends this to an HTTP/2 server beside it.
     waiting: Option<Rc<Waiting>>,
+    /// Whether a response has begun.
+    answered: bool,
     /// Why the body was cut off.
     failure: Option<Failure>,
     last_moved: Instant,
@@ -107,6 +109,7 @@ impl Source {
             messages: Vec::new(),
             attempt: 0,
             waiting: None,
+            answered: false,
             failure: None,
             last_moved: now,
             waits_since: None,
@@ -223,6 +226,9 @@ impl Source {
             self.waits_since = None;
             let frame = match frame {
                 Some(Ok(frame)) => frame,
+                // The stream's task sees that the client has left, and lets go of the request.
+                Some(Err(BrokenOff::Reset)) if !self.answered => return Poll::Pending,
+                // What is left of a request beside its response has a task of its own, and ends by itself.
                 Some(Err(error)) => {
                     let failure = Failure::new(
                         Reason::ClientAborted,
@@ -425,6 +431,7 @@ impl Source {
 
     /// A response has begun: the request will not be sent again.
     pub fn forget(&mut self) {
+        self.answered = true;
         self.sent = None;
     }
 }
