@@ -18,7 +18,7 @@ use crate::connections::{Busy, Seat};
 /// Why there is no more of a request's body although it is not over.
 #[derive(Debug)]
 pub enum BrokenOff {
-    /// The stream was reset: by the client, or after the whole response by this proxy, which wants no more of the request.
+    /// The client has reset its stream.
     Reset,
     /// With the connection, or because it is no HTTP.
     Other(hyper::Error),
