@@ -91,6 +91,34 @@ async fn a_request_in_flight_is_not_sent_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_requests_that_share_a_connection_each_is_sent_once() -> Result<()> {
+    let pair = Pair::start().await?;
+    let (waves, clients) = (4, 60);
+    for wave in 0..waves {
+        // The last ones, by then carried together, find servers that die of one of them.
+        if wave == waves - 1 {
+            pair.doom();
+        }
+        let asking = (0..clients).map(async |number| {
+            let mut client = Http1::connect(pair.caller).await?;
+            infer(&mut client, &format!("{wave}-{number}")).await
+        });
+        let answers = futures_util::future::try_join_all(asking).await?;
+        for (number, answer) in answers.into_iter().enumerate() {
+            let id = format!("{wave}-{number}");
+            let (_, times) = pair.seen(&id);
+            if wave < waves - 1 {
+                assert_eq!((answer.status, times), (StatusCode::OK, 1), "{id}: {answer:?}");
+                continue;
+            }
+            assert!(!answer.status.is_success(), "{id}: {answer:?}");
+            assert!(times <= 1, "{id} was sent {times} times: {answer:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_flight_is_not_sent_again() -> Result<()> {
     let mut pair = Pair::start().await?;
     let client = Http2::connect(pair.caller).await?;

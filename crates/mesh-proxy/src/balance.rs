@@ -23,6 +23,11 @@ const MAX_DOUBLINGS: u32 = 5;
 /// tried though another does not: choosing must not cost more with the size of the set.
 const LOOK: usize = 256;
 
+/// One in so many parts of the average of requests in flight is the last request's.
+const CROWD_WEIGHT: i64 = 32;
+/// More requests in flight than these are averaged as these.
+const MAX_CROWD: u32 = 1 << 16;
+
 /// A moment, in microseconds since the process started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
@@ -31,6 +36,8 @@ pub struct Moment(pub u64);
 #[derive(Debug, Default)]
 pub struct Load {
     in_flight: AtomicU32,
+    /// How many were in flight when the last ones began, on average, in 256ths.
+    crowd: AtomicU32,
     /// The average latency, in microseconds.
     latency_us: AtomicU64,
     /// When it was last observed, in microseconds.
@@ -43,7 +50,10 @@ pub struct Load {
 impl Load {
     /// A request begins.
     pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let with_it = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        let (average, now) = (self.crowd.load(Ordering::Relaxed), with_it.min(MAX_CROWD) << 8);
+        let next = (i64::from(average) * (CROWD_WEIGHT - 1) + i64::from(now)) / CROWD_WEIGHT;
+        self.crowd.store(next as u32, Ordering::Relaxed);
     }
 
     /// A request ends: the last byte has passed, or nobody waits for it any more.
@@ -54,6 +64,12 @@ impl Load {
     /// How many requests are in flight, from all workers.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many requests were in flight when the last few dozen began, on average, from all workers. What is in flight at
+    /// the moment says less: answers, and the requests that follow them, come in bursts.
+    pub fn crowd(&self) -> u32 {
+        self.crowd.load(Ordering::Relaxed) >> 8
     }
 
     /// A response head came after so long: the endpoint is there. A rise counts at once, a fall is averaged in.
@@ -178,6 +194,23 @@ mod tests {
     }
 
     const NOW: Moment = Moment(1_000_000);
+
+    #[test]
+    fn a_crowd_is_what_is_in_flight_again_and_again() {
+        let load = Load::default();
+        let burst = |size: u32, times: usize| {
+            for _ in 0..times {
+                (0..size).for_each(|_| load.begin());
+                (0..size).for_each(|_| load.end());
+            }
+            load.crowd()
+        };
+        assert!(burst(1, 1000) <= 1, "alone");
+        assert!(burst(8, 1) <= 2, "a burst that comes once is none");
+        assert!((12..=20).contains(&burst(32, 100)), "on average half of a burst");
+        assert!(burst(1, 200) <= 1, "it has gone");
+        assert!(burst(1 << 17, 1) <= MAX_CROWD);
+    }
 
     #[test]
     fn nothing_to_choose_from_is_no_panic() {

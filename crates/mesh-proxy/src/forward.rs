@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::balance;
 use crate::body::{InFlight, RequestBody, ResponseBody, ServerBody, Source, Upstream, grpc_status};
-use crate::carry;
+use crate::carry::{self, Answers};
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::headers;
 use crate::observe::{Record, SeriesKeyRef};
@@ -57,18 +57,22 @@ pub struct Outgoing {
     pub deadline: Option<Instant>,
     /// What it asks to become, if it does.
     pub upgrade: Option<Upgrade>,
-    /// Whether it may be carried to another sidecar.
-    pub carry: bool,
+    /// The length of its body in bytes, if it may be [carried](carry) to another sidecar.
+    pub carry: Option<u64>,
 }
 
 impl Outgoing {
     /// What it goes over to this endpoint.
-    fn link(&self, endpoint: &Endpoint) -> Link {
+    fn link(&self, worker: &Worker, endpoint: &Endpoint) -> Link {
+        let suits = |length| {
+            endpoint
+                .answers()
+                .suit(length, worker.share(endpoint.load.crowd()))
+        };
         if self.head.version == Version::HTTP_2 {
             Link::Http2
-        } else if self.carry
-            && endpoint.identity.is_some()
-            && endpoint.streams()
+        } else if endpoint.identity.is_some()
+            && self.carry.is_some_and(suits)
             && headers::authority(&self.head).is_some()
         {
             Link::Carried
@@ -163,7 +167,7 @@ async fn attempt(
 ) -> Result<Response<ResponseBody>, Failure> {
     let in_flight = InFlight::begin(endpoint);
     let started = Instant::now();
-    let link = outgoing.link(endpoint);
+    let link = outgoing.link(worker, endpoint);
     let mut stale = 0;
     let (lease, response) = loop {
         let leasing = worker.pools.lease(worker, plan.set, endpoint, link);
@@ -192,10 +196,10 @@ async fn attempt(
     let (mut head, body) = response.into_parts();
     headers::strip_hop_response(&mut head);
     if link == Link::Carried {
-        head.version = Version::HTTP_11;
+        carry::unwrap_answer(&mut head);
     }
-    if outgoing.carry {
-        endpoint.answered_in_events(carry::is_stream(&head.headers));
+    if outgoing.carry.is_some() {
+        endpoint.answered(Answers::of(&head.headers));
     }
     outgoing.source.borrow_mut().forget();
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;

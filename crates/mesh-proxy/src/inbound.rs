@@ -75,7 +75,7 @@ async fn answer(
     let inbound = Arc::clone(inbound.ok_or_else(|| listener_gone(&table, entry))?);
     admit(worker)?;
     let head = &mut request.head;
-    carry::unwrap(head, entry.peer.is_some());
+    let carried = carry::unwrap(head, entry.peer.is_some());
     headers::check(head, &worker.shared.limits)?;
     if let Some(record) = record {
         record.trace(&mut head.headers);
@@ -84,9 +84,13 @@ async fn answer(
             record.peer(peer);
         }
     }
-    receive(worker, entry, &table, &inbound, request, record)
+    let mut response = receive(worker, entry, &table, &inbound, request, record)
         .await
-        .map_err(|failure| failure.to(inbound.protocol))
+        .map_err(|failure| failure.to(inbound.protocol))?;
+    if carried {
+        carry::wrap_answer(&mut response);
+    }
+    Ok(response)
 }
 
 /// Takes a request that came in by a listener.
@@ -140,7 +144,7 @@ async fn receive(
         grpc,
         deadline,
         upgrade,
-        carry: false,
+        carry: None,
     };
     to_local(permit, worker, inbound, labels, outgoing, record).await
 }

@@ -240,7 +240,7 @@ async fn call(
     };
     let within = grpc.then(|| headers::grpc_timeout(&parts.headers)).flatten();
     let deadline = within.map(|within| arrived + within);
-    let carry = !grpc && upgrade.is_none() && carry::may(&parts);
+    let carry = carry::may(&parts).filter(|_| !grpc && upgrade.is_none());
     headers::strip_hop(&mut parts.headers);
     headers::strip_mesh(&mut parts.headers);
     let target = match (route.rewrite(), &model) {

@@ -31,6 +31,8 @@ const MANY_RESTED: usize = 64;
 pub struct Worker {
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// How many there are.
+    workers: u32,
     /// This worker's connections to clients.
     pub connections: Connections,
     /// This worker's connections to endpoints.
@@ -51,6 +53,7 @@ impl Worker {
         Rc::new(Self {
             connections: Connections::new(&shared.limits, &shared.memory, workers),
             shared,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX).max(1),
             pools: Pools::default(),
             server_first: ServerFirst::default(),
             observe: observe.worker(),
@@ -97,6 +100,11 @@ impl Worker {
     /// A number uniform over `u64`. Nothing secret hangs on it.
     pub fn random(&self) -> u64 {
         self.observe.random().next()
+    }
+
+    /// How much of what all workers have falls to each.
+    pub fn share(&self, of_all: u32) -> u32 {
+        of_all / self.workers
     }
 
     /// Counts up.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use mesh_api::document::BalancerKind;
 use mesh_api::identity::Identity;
@@ -11,6 +11,7 @@ use mesh_api::name::ObjectName;
 use mesh_api::snapshot::TrafficPolicy;
 
 use crate::balance::Load;
+use crate::carry::Answers;
 
 /// Tells endpoints apart for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +28,8 @@ pub struct Endpoint {
     pub identity: Option<Identity>,
     /// Requests in flight and recent latency, from all workers.
     pub load: Load,
-    streams: AtomicBool,
+    /// What its answers are like.
+    answers: AtomicU8,
 }
 
 impl Endpoint {
@@ -40,20 +42,24 @@ impl Endpoint {
             address,
             identity,
             load: Load::default(),
-            streams: AtomicBool::new(false),
+            answers: AtomicU8::new(Answers::default() as u8),
         })
     }
 
-    /// Whether its last answer to a request that can be [carried](crate::carry) was a stream of events.
-    pub fn streams(&self) -> bool {
-        self.streams.load(Ordering::Relaxed)
+    /// What its last answer to a request that can be [carried](crate::carry) was like.
+    pub fn answers(&self) -> Answers {
+        let answers = self.answers.load(Ordering::Relaxed);
+        [Answers::Short, Answers::Events]
+            .into_iter()
+            .find(|kind| *kind as u8 == answers)
+            .unwrap_or_default()
     }
 
-    /// Notes whether an answer was a stream of events.
-    pub fn answered_in_events(&self, events: bool) {
+    /// Notes what an answer was like.
+    pub fn answered(&self, answers: Answers) {
         // Most answers are like the one before: workers pass the line around only when it changes.
-        if self.streams() != events {
-            self.streams.store(events, Ordering::Relaxed);
+        if self.answers() != answers {
+            self.answers.store(answers as u8, Ordering::Relaxed);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Streams of server-sent events share connections between two sidecars; neither client nor server can tell.
+//! Streams of server-sent events, and short requests of which many are in flight, share connections between two sidecars;
+//! neither client nor server can tell.
 
 use std::net::SocketAddr;
 
@@ -79,6 +80,48 @@ async fn streams_share_connections_and_nobody_can_tell() -> Result<()> {
     })
     .await?;
     ensure!(Answer::read(staying).await?.text() == expected(100));
+    Ok(())
+}
+
+/// A client that sends so many requests, one after the other, each answered after 20 ms.
+async fn ask(address: SocketAddr, requests: usize) -> Result<Vec<Value>> {
+    let mut client = Http1::connect(address).await?;
+    let mut seen = Vec::new();
+    for _ in 0..requests {
+        let asked = request(Method::POST, INFER)
+            .header("x-delay", "20")
+            .body(full(TENSOR))?;
+        let answer = client.send(asked).await?.success()?;
+        ensure!(answer.header("transfer-encoding").is_empty(), "{answer:?}");
+        seen.push(serde_json::from_str(&answer.text()).context(answer.text())?);
+    }
+    Ok(seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_requests_share_connections_in_a_crowd_and_nobody_can_tell() -> Result<()> {
+    let mut mesh = Canary::start(1, [100, 0]).await?;
+    let address = mesh.caller(0)?;
+    // One by one, each goes over a connection that has no other.
+    let alone = ask(address, 20).await?.pop().context("no answer")?;
+    ensure!(alone["version"] == "HTTP/1.1", "{alone:#?}");
+    ensure!(open(&mut mesh, "stable", "inbound").await? == 1.0);
+
+    let clients = (0..CLIENTS).map(|_| ask(address, 20));
+    for seen in futures_util::future::try_join_all(clients).await? {
+        for one in seen {
+            ensure!(one == alone, "{one:#?}");
+        }
+    }
+    let requests = (20 * (CLIENTS + 1)) as u64;
+    ensure!(mesh.stable.requests() == requests, "{}", mesh.stable.requests());
+    // The first ones came before it was known that they are many.
+    let single = mesh.mesh.proxy("stable")?.metrics().await?;
+    let taken = single.sum("mesh_connections_total", &[("direction", "inbound")]);
+    ensure!(
+        taken <= CLIENTS as f64 / 2.0,
+        "{taken} connections between the sidecars"
+    );
     Ok(())
 }
 
