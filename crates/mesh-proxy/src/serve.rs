@@ -130,6 +130,8 @@ where
         .max_concurrent_streams(limits.max_streams)
         .enable_connect_protocol()
         .max_header_list_size(limits.max_head_bytes)
+        // Resets are counted by `Guarded`. h2 would end a connection after 20 that come right behind their streams.
+        .max_pending_accept_reset_streams(limits.max_resets as usize)
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

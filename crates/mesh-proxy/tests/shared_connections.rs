@@ -109,7 +109,8 @@ async fn empty_pieces_do_not_end_it() {
 
 #[tokio::test]
 async fn streams_that_are_given_up_wear_it_out_before_they_break_it() {
-    const CALLS: usize = 600;
+    // More than half of what may be reset on a connection, and less than all of it.
+    const CALLS: usize = 400;
     let server = Server::start().await;
     let proxy = Proxy::start_before(
         server.address,

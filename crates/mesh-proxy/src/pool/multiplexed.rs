@@ -33,7 +33,7 @@ use crate::worker::Worker;
 /// How many streams a connection carries before another is opened, unless the server allows fewer: what servers allow
 /// at least (RFC 9113, §6.5.2, advises them to allow no fewer).
 const STREAMS: usize = 100;
-/// How many streams are given up before their end until a connection takes no more. h2 counts what still arrives on
+/// How many streams are given up before their end until a connection takes no more, at most. h2 counts what still arrives on
 /// them against [`SMALL_FRAMES`] and never gives it back; a stream that is given up leaves a few frames.
 const MAX_ABANDONED: usize = 500;
 /// What small DATA frames that nobody has read yet may cost, in bytes, counted by h2 as 256 less their length for each.
@@ -118,6 +118,9 @@ struct Multiplexed {
     sender: RefCell<SendRequest<Bytes>>,
     streams: Cell<usize>,
     abandoned: Cell<usize>,
+    /// How many streams may be given up, and as many may be open then. A server that has this proxy's limit of resets bears
+    /// all of them: what some clients break off breaks nothing of others.
+    bearable: usize,
     last_used: Cell<Instant>,
 }
 
@@ -155,6 +158,7 @@ impl Multiplexed {
             sender: RefCell::new(sender),
             streams: Cell::new(0),
             abandoned: Cell::new(0),
+            bearable: (limits.max_resets as usize / 2).clamp(1, MAX_ABANDONED),
             last_used: Cell::new(Instant::now()),
         }))
     }
@@ -166,13 +170,13 @@ impl Multiplexed {
             .sender
             .borrow_mut()
             .poll_ready(&mut Context::from_waker(Waker::noop()));
-        self.abandoned.get() < MAX_ABANDONED && matches!(ready, Poll::Ready(Ok(())))
+        self.abandoned.get() < self.bearable && matches!(ready, Poll::Ready(Ok(())))
     }
 
     /// Whether it takes another stream now.
     fn has_room(&self) -> bool {
         let allowed = self.sender.borrow().current_max_send_streams();
-        self.streams.get() < STREAMS.min(allowed.max(1))
+        self.streams.get() < STREAMS.min(allowed.max(1)).min(self.bearable)
     }
 
     /// Since when it carries no stream; none: it does.
