@@ -42,8 +42,8 @@ pub struct Frames {
     empty: Allowance,
     resets: Allowance,
     server: bool,
-    /// Whether something was written since the last WINDOW_UPDATE.
-    wrote: bool,
+    /// How many WINDOW_UPDATEs what was written may still be answered with.
+    answers: u32,
     /// Frames beyond the allowance that were let go.
     torn: u32,
     /// Where in the bytes read last the frames stand that say nothing.
@@ -109,7 +109,7 @@ impl Frames {
             // In halves: a stream earns one, a reset costs two.
             resets: Allowance::new(max_resets.saturating_mul(2), now),
             server: false,
-            wrote: false,
+            answers: 0,
             torn: 0,
             idle: Vec::new(),
         }
@@ -124,9 +124,11 @@ impl Frames {
         }
     }
 
-    /// Something is written to the peer, which it may answer with a WINDOW_UPDATE.
-    pub fn wrote(&mut self) {
-        self.wrote = true;
+    /// So many bytes were written to the peer. A reader answers a frame with two WINDOW_UPDATEs at most, one for its
+    /// stream and one for the connection, and answers many frames at once: as many are free as frames' heads fit in there.
+    pub fn wrote(&mut self, bytes: usize) {
+        let more = u32::try_from(bytes / HEAD).unwrap_or(u32::MAX);
+        self.answers = self.answers.saturating_add(more).min(self.empty.most);
     }
 
     /// The stream whose head is not whole.
@@ -218,8 +220,10 @@ impl Frames {
             RST_STREAM if self.server => true,
             RST_STREAM if !self.resets.spend(2, now) => return Some(Cut::Resets),
             RST_STREAM => true,
-            // A reader answers what it was sent.
-            WINDOW_UPDATE if std::mem::take(&mut self.wrote) => true,
+            WINDOW_UPDATE if self.answers > 0 => {
+                self.answers -= 1;
+                true
+            }
             SETTINGS => self.empty.spend(SETTINGS_COST, now),
             _ => self.empty.spend(1, now),
         };
@@ -332,13 +336,35 @@ mod tests {
         let pair = [frame(DATA, 0, 1, b"x"), frame(PING, 0, 0, &[0; 8])].concat();
         assert_eq!(passes(&mut frames, &pair, 0), 100_000);
         let mut frames = client();
-        let update = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+        let updates = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).repeat(2);
         for _ in 0..1_000 {
-            frames.wrote();
+            frames.wrote(HEAD * 2);
             assert_eq!(
-                frames.read(&update, 0),
+                frames.read(&updates, 0),
                 Seen::Fine(false),
                 "what answers what was sent is free"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_answered_late_and_not_more_often_than_it_can_be() {
+        for (writes, bytes, answers) in [
+            (10, HEAD, 10),
+            (1, HEAD * 10, 10),
+            (1, HEAD - 1, 0),
+            (1, 1 << 30, 100),
+        ] {
+            let mut frames = client();
+            for _ in 0..writes {
+                frames.wrote(bytes);
+            }
+            let update = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+            let paid = 100;
+            assert_eq!(
+                passes(&mut frames, &update, 0),
+                answers + paid,
+                "{writes} of {bytes}"
             );
         }
     }

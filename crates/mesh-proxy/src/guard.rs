@@ -84,11 +84,11 @@ impl<I> Guarded<I> {
     }
 
     /// Notes that there is something for the peer, and whether it takes it.
-    fn wrote<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.seat.unsent(true);
         self.seat.stalled(result.is_pending());
-        if let (Poll::Ready(Ok(_)), Speaks::Http2(frames)) = (&result, &mut self.speaks) {
-            frames.wrote();
+        if let (Poll::Ready(Ok(bytes)), Speaks::Http2(frames)) = (&result, &mut self.speaks) {
+            frames.wrote(*bytes);
         }
         result
     }
