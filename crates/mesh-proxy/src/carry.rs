@@ -13,16 +13,17 @@ use hyper::ext::ReasonPhrase;
 use crate::headers;
 
 /// Says, between two sidecars, of a request that the client spoke HTTP/1.1, and of its answer which phrase the server's
-/// status line has, if it is one of its own. What comes from elsewhere under this name is removed.
+/// status line has, if it is one of its own. Of what a client says under this name, and a server in a carried answer, nothing
+/// is left.
 pub const MESH_CARRIED: HeaderName = HeaderName::from_static("mesh-carried");
 /// How long the body of a carried request may be, in bytes. Large ones are better off on a connection of their own, and
 /// there a server that reads slowly holds up nobody else.
 const MAX_BODY: u64 = 64 << 10;
 /// How long a short body is at most, in bytes: it fits in one frame of HTTP/2 (RFC 9113, §4.2). Of 64 KiB each way a carried
-/// request costs a third more than one on a connection of its own (docs/performance.md).
+/// request costs a third more than one on a connection of its own (docs/decisions/0015).
 const SHORT: u64 = 16 << 10;
 /// How many requests must be in flight for each worker, on average, until short ones are carried: from here on enough of
-/// them go together (docs/performance.md).
+/// them go together (docs/decisions/0015).
 const CROWD: u32 = 5;
 
 /// What the answers of an endpoint are like, as the last one to a request that [may] be carried was.
