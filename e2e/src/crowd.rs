@@ -15,7 +15,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::canary::{Canary, INFER, TENSOR};
 use crate::client::{Call, Http1, Http2, full, request};
-use crate::mesh::{Options, Proxy};
+use crate::mesh::Options;
+use crate::proxy::Proxy;
 use crate::wait;
 
 /// Clients come from so many addresses of loopback, each of which has ports for 28,000 connections.

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod net;
 pub mod netns;
 pub mod process;
+pub mod proxy;
 pub mod returning;
 pub mod server;
 pub mod wait;
