@@ -1,11 +1,15 @@
 //! The proxy's state directory: what it keeps so that it starts without the control plane. Only its owner may enter.
 //!
-//! Files are replaced as a whole: written beside, synced, renamed. A crash leaves the old one or the new one.
+//! Files are replaced as a whole: written beside, synced, renamed. A crash leaves the old one or the new one. Who writes
+//! takes a turn: while one proxy takes over from another, both save what they have, and each of them does so for more than
+//! one reason.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
 
 /// The most bytes that are read from a file.
 const MAX_BYTES: u64 = 256 << 20;
@@ -86,11 +90,21 @@ impl StateDir {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.path(name);
         let beside = self.path(&format!(".{name}.new"));
-        replace(&path, &beside, bytes).map_err(|source| io_error(&path, source))
+        self.replace(&path, &beside, bytes)
+            .map_err(|source| io_error(&path, source))
+    }
+
+    fn replace(&self, path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+        let folder = File::open(&self.0)?;
+        // Until the folder is closed: for other threads and other processes alike.
+        flock(&folder, FlockOperation::LockExclusive)?;
+        write_beside(beside, bytes)?;
+        fs::rename(beside, path)?;
+        folder.sync_all()
     }
 }
 
-fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_beside(beside: &Path, bytes: &[u8]) -> io::Result<()> {
     // One that a crash left has whatever mode it has: never write a key into it.
     match fs::remove_file(beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -102,12 +116,7 @@ fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(beside)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    if let Some(parent) = path.parent() {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
+    file.sync_all()
 }
 
 fn closed_to_others(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), StateError> {
@@ -154,6 +163,29 @@ mod tests {
             fs::metadata(root.path().join("a/b")).unwrap().mode() & 0o777,
             0o700
         );
+    }
+
+    #[test]
+    fn many_may_write_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        // As two processes do it: each opens the directory for itself.
+        let open = || StateDir::open(root.path().join("s").as_path()).unwrap();
+        let text = |writer: u8, number: u8| [writer, number].repeat(4_000);
+        let writing = |writer| {
+            let state = open();
+            move || (0..50).try_for_each(|number| state.write("x", &text(writer, number)))
+        };
+        open().write("x", &text(0, 0)).unwrap();
+        std::thread::scope(|threads| {
+            let writers: Vec<_> = (1..4).map(|writer| threads.spawn(writing(writer))).collect();
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                let read = open().read("x").unwrap().unwrap();
+                assert_eq!(read, text(read[0], read[1]), "half of a file was read");
+            }
+            for writer in writers {
+                writer.join().unwrap().unwrap();
+            }
+        });
     }
 
     #[test]
