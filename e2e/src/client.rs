@@ -1,8 +1,10 @@
-//! Clients of every protocol, each on one connection that is never made anew: a connection that breaks is a failure.
+//! Clients of every protocol, each on one connection that is never made anew: a connection that breaks is a failure, and
+//! so is one that says nothing for a minute while something is waited for.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -19,6 +21,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::server::SERVER;
+use crate::wait::within;
+
+mod call;
+
+pub use call::Call;
 
 /// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -40,15 +47,14 @@ impl Answer {
     /// Reads an answer to its end.
     ///
     /// # Errors
-    /// When it breaks off.
+    /// When it breaks off, or nothing more comes of it.
     pub async fn read(response: Response<Incoming>) -> Result<Self> {
         let (head, body) = response.into_parts();
-        let body = body.collect().await.context("the answer broke off")?;
-        let trailers = body.trailers().cloned().unwrap_or_default();
+        let (body, trailers) = rest(body).await.context("the answer broke off")?;
         Ok(Self {
             status: head.status,
             headers: head.headers,
-            body: body.to_bytes(),
+            body,
             trailers,
         })
     }
@@ -125,6 +131,34 @@ pub fn long(first: Bytes, piece: Bytes, count: usize, last: Bytes) -> Body {
     StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
+/// The next piece of an answer; nothing: it is over.
+///
+/// # Errors
+/// When it breaks off, or nothing more comes of it.
+pub async fn next_piece(body: &mut Incoming) -> Result<Option<Frame<Bytes>>> {
+    let piece = within("more of an answer", body.frame()).await?;
+    Ok(piece.transpose()?)
+}
+
+/// What is left of an answer, and its trailers.
+async fn rest(mut body: Incoming) -> Result<(Bytes, HeaderMap)> {
+    let (mut all, mut trailers) = (BytesMut::new(), HeaderMap::new());
+    while let Some(piece) = next_piece(&mut body).await? {
+        match piece.into_data() {
+            Ok(data) => all.put(data),
+            Err(piece) => trailers = piece.into_trailers().unwrap_or_default(),
+        }
+    }
+    Ok((all.freeze(), trailers))
+}
+
+/// A TCP connection that holds nothing back.
+async fn connect(address: SocketAddr) -> Result<TokioIo<TcpStream>> {
+    let stream = within("a connection", TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(stream))
+}
+
 /// What a request fails with that no answer has begun to.
 const NO_ANSWER: &str = "no answer";
 const CLOSED: &str = "the connection was closed";
@@ -161,9 +195,7 @@ impl Http1 {
     /// # Errors
     /// When nobody listens there.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::handshake(connect(address).await?).await?;
         let connection = tokio::spawn(connection);
         Ok(Self { sender, connection })
     }
@@ -178,14 +210,15 @@ impl Http1 {
                 .headers_mut()
                 .insert(HOST, http::HeaderValue::from_static("model.test"));
         }
-        self.sender.ready().await.context(CLOSED)?;
+        let ready = within("the connection to take a request", self.sender.ready()).await?;
+        ready.context(CLOSED)?;
         let mut answer = pin!(self.sender.send_request(request));
         // A connection that ends on one thread while a request is handed to it on another may lose it: tokio's channel takes
         // what nobody drains any more, and keeps it for as long as there is a sender.
         let ended = async |connection: &mut JoinHandle<_>| drop(connection.await);
         tokio::select! {
             biased;
-            answer = &mut answer => answer.context(NO_ANSWER),
+            answer = within("the head of an answer", &mut answer) => answer?.context(NO_ANSWER),
             () = ended(&mut self.connection) => answer.now_or_never().context(LOST)?.context(NO_ANSWER),
         }
     }
@@ -201,7 +234,7 @@ impl Http1 {
 
 /// An HTTP/2 connection, without TLS, with prior knowledge.
 #[derive(Clone, Debug)]
-pub struct Http2(http2::SendRequest<Body>);
+pub struct Http2(Arc<Mutex<Option<http2::SendRequest<Body>>>>);
 
 impl Http2 {
     /// Connects.
@@ -209,15 +242,27 @@ impl Http2 {
     /// # Errors
     /// When nobody listens there.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = connect(address).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(8 << 20)
-            .handshake(TokioIo::new(stream))
+            .handshake(stream)
             .await?;
-        tokio::spawn(connection);
-        Ok(Self(sender))
+        let client = Self(Arc::new(Mutex::new(Some(sender))));
+        let open = Arc::downgrade(&client.0);
+        tokio::spawn(async move {
+            let _ = connection.await;
+            // As with HTTP/1.1, a call that was handed to it meanwhile may be lost in tokio's channel. Without senders the
+            // channel goes, and the call fails.
+            if let Some(client) = open.upgrade() {
+                Self(client).sender().take();
+            }
+        });
+        Ok(client)
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<http2::SendRequest<Body>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request, and returns the head of the answer.
@@ -225,7 +270,6 @@ impl Http2 {
     /// # Errors
     /// When there is no answer.
     pub async fn begin(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
-        let mut sender = self.0.clone();
         if request.uri().authority().is_none() {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             *request.uri_mut() = Uri::builder()
@@ -234,8 +278,12 @@ impl Http2 {
                 .path_and_query(path)
                 .build()?;
         }
+        let mut sender = self.sender().clone().context(LOST)?;
         sender.ready().await.context(CLOSED)?;
-        sender.send_request(request).await.context(NO_ANSWER)
+        let answer = sender.send_request(request);
+        // Whoever waits for the answer holds no sender.
+        drop(sender);
+        within("the head of an answer", answer).await?.context(NO_ANSWER)
     }
 
     /// Sends a request, and returns the whole answer.
@@ -274,11 +322,7 @@ impl Http2 {
             head.status.is_success() && !head.headers.contains_key("mesh-error"),
             "{head:?}"
         );
-        let mut call = Call {
-            messages,
-            body,
-            received: BytesMut::new(),
-        };
+        let mut call = Call::new(messages, body);
         call.receive(&framed(first)).await?;
         Ok(call)
     }
@@ -305,60 +349,6 @@ pub fn framed(message: &[u8]) -> Bytes {
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     frame.put_slice(message);
     frame.freeze()
-}
-
-/// A stream of messages both ways, with a server that sends each one back.
-#[derive(Debug)]
-pub struct Call {
-    messages: mpsc::UnboundedSender<Bytes>,
-    body: Incoming,
-    received: BytesMut,
-}
-
-impl Call {
-    /// Sends a message, and waits until it comes back.
-    ///
-    /// # Errors
-    /// When something else comes, or nothing.
-    pub async fn exchange(&mut self, message: &[u8]) -> Result<()> {
-        let frame = framed(message);
-        self.messages
-            .send(frame.clone())
-            .ok()
-            .context("the stream is over")?;
-        self.receive(&frame).await
-    }
-
-    async fn receive(&mut self, frame: &Bytes) -> Result<()> {
-        while self.received.len() < frame.len() {
-            let data = self.body.frame().await.context("the stream is over")??;
-            let data = data
-                .into_data()
-                .map_err(|end| anyhow::anyhow!("the stream ended: {end:?}"))?;
-            self.received.put(data);
-        }
-        ensure!(
-            self.received.split_to(frame.len()) == *frame,
-            "another message came back"
-        );
-        Ok(())
-    }
-
-    /// Ends the stream, and waits for the trailers of a success.
-    ///
-    /// # Errors
-    /// When they are others.
-    pub async fn finish(self) -> Result<()> {
-        drop(self.messages);
-        let rest = self.body.collect().await?;
-        let trailers = rest.trailers();
-        let status = trailers.and_then(|trailers| trailers.get("grpc-status"));
-        ensure!(
-            status.is_some_and(|status| status == "0"),
-            "the call ended with {trailers:?}"
-        );
-        Ok(())
-    }
 }
 
 /// Asks once, on a connection of its own.

@@ -1,5 +1,6 @@
 //! Load that runs while something happens: unary calls one after the other, and streams that stay open.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bytes::BytesMut;
 use http::Method;
-use http_body_util::BodyExt as _;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
-use crate::client::{Http1, Http2, full, request};
+use crate::client::{Http1, Http2, full, next_piece, request};
+use crate::wait::PATIENCE;
 
 /// How long a client waits between two requests, so that the load leaves the machine some time for what it is about.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
@@ -19,6 +21,8 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 const EVENTS: u32 = 1_000_000;
 /// How far apart they are, in milliseconds.
 const PACE: u32 = 200;
+/// How long clients may take to end: whatever one waits for then has its own limit, and a stream may have some more to come.
+const END: Duration = PATIENCE.saturating_mul(2);
 
 /// Clients that go on until they are told to end.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     clients: JoinSet<Result<()>>,
+    /// Of those that have not ended.
+    names: HashMap<Id, String>,
 }
 
 /// What unary clients send.
@@ -41,19 +47,19 @@ pub struct Unary {
 
 /// A client's part in a load: when it ends, and where it counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Turn {
+pub struct Turn {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
 }
 
 impl Turn {
     /// Whether the client is to send another request.
-    pub(crate) fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Acquire)
     }
 
     /// Counts an answer.
-    pub(crate) fn done(&self) {
+    pub fn done(&self) {
         self.done.fetch_add(1, Ordering::AcqRel);
     }
 }
@@ -62,16 +68,16 @@ impl Load {
     /// Clients of HTTP/1.1, each on a connection, each request after the answer to the one before.
     pub fn http1(&mut self, address: SocketAddr, clients: usize, unary: &Unary) {
         for number in 0..clients {
-            let (stop, done, unary) = (Arc::clone(&self.stop), Arc::clone(&self.done), unary.clone());
-            self.clients.spawn(async move {
+            let unary = unary.clone();
+            self.spawn(&format!("HTTP/1.1 at {address}"), move |turn| async move {
                 let mut client = Http1::connect(address).await?;
-                while !stop.load(Ordering::Acquire) {
+                while turn.goes_on() {
                     let request = request(Method::POST, &unary.path)
                         .header("content-type", "application/json")
                         .header("x-user-id", format!("user-{number}"))
                         .body(full(unary.body.clone()))?;
-                    client.send(request).await?.success().context("HTTP/1.1")?;
-                    done.fetch_add(1, Ordering::AcqRel);
+                    client.send(request).await?.success()?;
+                    turn.done();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(())
@@ -82,16 +88,11 @@ impl Load {
     /// Clients of gRPC on one connection, each call after the answer to the one before.
     pub fn grpc(&mut self, client: &Http2, clients: usize, path: &str, message: &[u8]) {
         for _ in 0..clients {
-            let (stop, done) = (Arc::clone(&self.stop), Arc::clone(&self.done));
             let (client, path, message) = (client.clone(), path.to_owned(), message.to_vec());
-            self.clients.spawn(async move {
-                while !stop.load(Ordering::Acquire) {
-                    client
-                        .call(&path, &[], &message)
-                        .await?
-                        .success()
-                        .context("gRPC")?;
-                    done.fetch_add(1, Ordering::AcqRel);
+            self.spawn("gRPC", move |turn| async move {
+                while turn.goes_on() {
+                    client.call(&path, &[], &message).await?.success()?;
+                    turn.done();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(())
@@ -102,16 +103,15 @@ impl Load {
     /// gRPC streams on one connection, each message after the one before has come back.
     pub fn grpc_streams(&mut self, client: &Http2, streams: usize, path: &str, message: &[u8]) {
         for _ in 0..streams {
-            let (stop, done) = (Arc::clone(&self.stop), Arc::clone(&self.done));
             let (client, path, message) = (client.clone(), path.to_owned(), message.to_vec());
-            self.clients.spawn(async move {
+            self.spawn("a gRPC stream", move |turn| async move {
                 let mut call = client.open(&path, &message).await?;
-                while !stop.load(Ordering::Acquire) {
-                    call.exchange(&message).await.context("a gRPC stream")?;
-                    done.fetch_add(1, Ordering::AcqRel);
+                while turn.goes_on() {
+                    call.exchange(&message).await?;
+                    turn.done();
                     tokio::time::sleep(PAUSE * 10).await;
                 }
-                call.finish().await.context("a gRPC stream")
+                call.finish().await
             });
         }
     }
@@ -120,8 +120,8 @@ impl Load {
     /// follow the one before.
     pub fn events(&mut self, address: SocketAddr, streams: usize, unary: &Unary) {
         for _ in 0..streams {
-            let (stop, done, unary) = (Arc::clone(&self.stop), Arc::clone(&self.done), unary.clone());
-            self.clients.spawn(async move {
+            let unary = unary.clone();
+            self.spawn(&format!("an event stream at {address}"), move |turn| async move {
                 let mut client = Http1::connect(address).await?;
                 let request = request(Method::POST, &unary.path)
                     .header("content-type", "application/json")
@@ -131,9 +131,11 @@ impl Load {
                 ensure!(response.status().is_success(), "{response:?}");
                 let mut body = response.into_body();
                 let (mut received, mut next) = (BytesMut::new(), 0_u32);
-                while !stop.load(Ordering::Acquire) {
-                    let frame = body.frame().await.context("an event stream ended")??;
-                    received.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                while turn.goes_on() {
+                    let piece = next_piece(&mut body).await;
+                    let piece = piece.with_context(|| format!("event {next}"))?;
+                    let piece = piece.context("an event stream ended")?;
+                    received.extend_from_slice(piece.data_ref().map_or(&[], |data| data));
                     let expected = format!("data: {{\"event\": {next}}}\n\n");
                     if received.len() >= expected.len() {
                         ensure!(
@@ -141,7 +143,7 @@ impl Load {
                             "event {next} is missing"
                         );
                         next += 1;
-                        done.fetch_add(1, Ordering::AcqRel);
+                        turn.done();
                     }
                 }
                 Ok(())
@@ -149,8 +151,8 @@ impl Load {
         }
     }
 
-    /// A client of another kind.
-    pub(crate) fn spawn<F>(&mut self, client: impl FnOnce(Turn) -> F)
+    /// A client of another kind, which is named with what it fails with.
+    pub fn spawn<F>(&mut self, kind: &str, client: impl FnOnce(Turn) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
@@ -158,7 +160,10 @@ impl Load {
             stop: Arc::clone(&self.stop),
             done: Arc::clone(&self.done),
         };
-        self.clients.spawn(client(turn));
+        let name = format!("client {}, {kind}", self.names.len());
+        let (client, named) = (client(turn), name.clone());
+        let task = self.clients.spawn(async move { client.await.context(named) });
+        self.names.insert(task.id(), name);
     }
 
     /// How many requests, messages and events have come back so far.
@@ -180,23 +185,55 @@ impl Load {
         }
     }
 
-    /// Tells the clients to end, and fails if one of them has failed.
+    /// Tells the clients to end, and fails if one of them has failed, or does not end.
     ///
     /// # Errors
     /// With all failures.
     pub async fn finish(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Release);
-        let mut failures = Vec::new();
-        while let Some(ended) = self.clients.join_next().await {
-            if let Err(failure) = ended.map_err(anyhow::Error::from).flatten() {
-                failures.push(format!("{failure:#}"));
-            }
+        let (mut failures, limit) = (Vec::new(), Instant::now() + END);
+        while let Ok(Some(ended)) = tokio::time::timeout_at(limit, self.clients.join_next_with_id()).await {
+            let (id, result) = match ended {
+                Ok((id, result)) => (id, result),
+                Err(panic) => (panic.id(), Err(panic.into())),
+            };
+            self.names.remove(&id);
+            failures.extend(result.err().map(|failure| format!("{failure:#}")));
         }
+        let running = (0..self.clients.len()).zip(self.names.values());
+        failures
+            .extend(running.map(|(_, name)| format!("{name}: has not ended {END:?} after it was told to")));
         ensure!(
             failures.is_empty(),
             "{} clients failed: {failures:#?}",
             failures.len()
         );
         Ok(self.done.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::wait::within;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_and_who_does_not_end_is_named() {
+        let mut load = Load::default();
+        load.spawn("that ends", |_| async { Ok(()) });
+        load.spawn("that fails", |_| async { anyhow::bail!("for a reason") });
+        load.spawn("that is kept waiting", |_| within("an answer", pending()));
+        load.spawn("that hangs", |_| pending());
+        let failures = load.finish().await.unwrap_err().to_string();
+        assert!(failures.starts_with("3 clients failed"), "{failures}");
+        for named in [
+            "client 1, that fails: for a reason",
+            "client 2, that is kept waiting: waited 60s for an answer",
+            "client 3, that hangs: has not ended 120s after it was told to",
+        ] {
+            assert!(failures.contains(named), "{failures}");
+        }
     }
 }

@@ -374,12 +374,11 @@ impl Drop for Mesh {
 
 fn admin(socket: PathBuf) -> Admin {
     // The socket is the address; the authority is only there because HTTP wants one.
-    let channel = Endpoint::from_static("http://control.local").connect_with_connector_lazy(
-        tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        }),
-    );
+    let endpoint = Endpoint::from_static("http://control.local").timeout(wait::PATIENCE);
+    let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    }));
     AdminClient::new(channel)
 }
 

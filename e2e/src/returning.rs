@@ -21,18 +21,18 @@ impl Load {
     pub fn returning_http1(&mut self, address: SocketAddr, clients: usize, unary: &Unary) {
         for _ in 0..clients {
             let unary = unary.clone();
-            self.spawn(move |turn| async move {
-                let mut kept = None;
-                while turn.goes_on() {
-                    http1(&mut kept, address, &unary)
-                        .await?
-                        .success()
-                        .context("HTTP/1.1")?;
-                    turn.done();
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(())
-            });
+            self.spawn(
+                &format!("HTTP/1.1 coming back to {address}"),
+                move |turn| async move {
+                    let mut kept = None;
+                    while turn.goes_on() {
+                        http1(&mut kept, address, &unary).await?.success()?;
+                        turn.done();
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Ok(())
+                },
+            );
         }
     }
 
@@ -40,16 +40,19 @@ impl Load {
     pub fn new_connections(&mut self, address: SocketAddr, clients: usize, unary: &Unary) {
         for _ in 0..clients {
             let unary = unary.clone();
-            self.spawn(move |turn| async move {
-                while turn.goes_on() {
-                    let mut client = Http1::connect(address).await.context("a new connection")?;
-                    let answer = client.send(post(&unary)?).await;
-                    answer.context("on a new connection")?.success()?;
-                    turn.done();
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(())
-            });
+            self.spawn(
+                &format!("HTTP/1.1 connecting anew to {address}"),
+                move |turn| async move {
+                    while turn.goes_on() {
+                        let mut client = Http1::connect(address).await.context("a new connection")?;
+                        let answer = client.send(post(&unary)?).await;
+                        answer.context("on a new connection")?.success()?;
+                        turn.done();
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Ok(())
+                },
+            );
         }
     }
 
@@ -57,16 +60,19 @@ impl Load {
     pub fn returning_grpc(&mut self, address: SocketAddr, clients: usize, path: &str, message: &[u8]) {
         for _ in 0..clients {
             let (path, message) = (path.to_owned(), message.to_vec());
-            self.spawn(move |turn| async move {
-                let mut kept = None;
-                while turn.goes_on() {
-                    let call = async |client: Http2| client.call(&path, &[], &message).await;
-                    http2(&mut kept, address, call).await?.success().context("gRPC")?;
-                    turn.done();
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(())
-            });
+            self.spawn(
+                &format!("gRPC coming back to {address}"),
+                move |turn| async move {
+                    let mut kept = None;
+                    while turn.goes_on() {
+                        let call = async |client: Http2| client.call(&path, &[], &message).await;
+                        http2(&mut kept, address, call).await?.success()?;
+                        turn.done();
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Ok(())
+                },
+            );
         }
     }
 
@@ -81,22 +87,25 @@ impl Load {
     ) {
         for _ in 0..clients {
             let (path, message) = (path.to_owned(), message.to_vec());
-            self.spawn(move |turn| async move {
-                let mut kept = None;
-                while turn.goes_on() {
-                    let open = async |client: Http2| client.open(&path, &message).await;
-                    let mut call = http2(&mut kept, address, open).await?;
-                    for number in 0..messages {
-                        tokio::time::sleep(Duration::from_millis(PACE.into())).await;
-                        call.exchange(&message)
-                            .await
-                            .with_context(|| format!("message {number} of a gRPC stream"))?;
+            self.spawn(
+                &format!("gRPC streams coming back to {address}"),
+                move |turn| async move {
+                    let mut kept = None;
+                    while turn.goes_on() {
+                        let open = async |client: Http2| client.open(&path, &message).await;
+                        let mut call = http2(&mut kept, address, open).await?;
+                        for number in 0..messages {
+                            tokio::time::sleep(Duration::from_millis(PACE.into())).await;
+                            call.exchange(&message)
+                                .await
+                                .with_context(|| format!("message {number} of a gRPC stream"))?;
+                        }
+                        call.finish().await.context("the end of a gRPC stream")?;
+                        turn.done();
                     }
-                    call.finish().await.context("the end of a gRPC stream")?;
-                    turn.done();
-                }
-                Ok(())
-            });
+                    Ok(())
+                },
+            );
         }
     }
 
@@ -107,20 +116,23 @@ impl Load {
                 stream: Some((events, PACE)),
                 ..unary.clone()
             };
-            self.spawn(move |turn| async move {
-                let mut kept = None;
-                while turn.goes_on() {
-                    let answer = http1(&mut kept, address, &unary).await?.success()?;
-                    let text = answer.text();
-                    ensure!(
-                        text.ends_with("data: [DONE]\n\n")
-                            && text.matches("event").count() == events as usize,
-                        "an event stream broke off: {text}"
-                    );
-                    turn.done();
-                }
-                Ok(())
-            });
+            self.spawn(
+                &format!("event streams coming back to {address}"),
+                move |turn| async move {
+                    let mut kept = None;
+                    while turn.goes_on() {
+                        let answer = http1(&mut kept, address, &unary).await?.success()?;
+                        let text = answer.text();
+                        ensure!(
+                            text.ends_with("data: [DONE]\n\n")
+                                && text.matches("event").count() == events as usize,
+                            "an event stream broke off: {text}"
+                        );
+                        turn.done();
+                    }
+                    Ok(())
+                },
+            );
         }
     }
 }

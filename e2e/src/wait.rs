@@ -1,5 +1,6 @@
-//! Waiting for something to become true: asked again and again, and never for ever.
+//! Waiting for something to become true, asked again and again, or for something to be done: never for ever.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -23,5 +24,18 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>
             bail!("waited {PATIENCE:?} for {what}");
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What is done, if it is done in time.
+///
+/// # Errors
+/// When it is not; `what` says what was waited for.
+pub async fn within<F: Future>(what: &str, done: F) -> Result<F::Output> {
+    tokio::select! {
+        // What nobody was woken up for is not in time, although it is there when it is looked at.
+        biased;
+        () = tokio::time::sleep(PATIENCE) => bail!("waited {PATIENCE:?} for {what}"),
+        done = done => Ok(done),
     }
 }

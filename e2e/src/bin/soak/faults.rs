@@ -4,17 +4,17 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use http_body_util::BodyExt as _;
-use mesh_e2e::client::{Http1, Http2, full, request};
+use mesh_e2e::client::{Http1, Http2, full, next_piece, request};
+use mesh_e2e::load::{Load, Turn};
 use mesh_e2e::server::{Conduct, Server};
+use mesh_e2e::wait::within;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 /// How long between two faults of a kind.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -25,8 +25,7 @@ const PATH: &str = "/v2/models/m/infer";
 /// The faults so far.
 pub(crate) struct Faults {
     counts: Arc<Counts>,
-    stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<Result<()>>>,
+    load: Load,
 }
 
 #[derive(Debug, Default)]
@@ -40,32 +39,24 @@ struct Counts {
 impl Faults {
     /// Begins, with a server that is called at `address` through its sidecars.
     pub(crate) fn start(address: SocketAddr, server: Server) -> Self {
-        let (counts, stop) = (Arc::<Counts>::default(), Arc::<AtomicBool>::default());
-        let goes_on = |stop: &Arc<AtomicBool>| {
-            let stop = Arc::clone(stop);
-            move || !stop.load(Ordering::Acquire)
-        };
-        let tasks = vec![
-            tokio::spawn(deaths(address, server, Arc::clone(&counts), goes_on(&stop))),
-            tokio::spawn(stalls(address, Arc::clone(&counts), goes_on(&stop))),
-        ];
-        Self { counts, stop, tasks }
+        let (counts, mut load) = (Arc::<Counts>::default(), Load::default());
+        let counted = || Arc::clone(&counts);
+        load.spawn("faults of a server and leavers", |turn| {
+            deaths(address, server, counted(), turn)
+        });
+        load.spawn("clients that stall", |turn| stalls(address, counted(), turn));
+        Self { counts, load }
     }
 
     /// Fails when a fault has come to something else than it must.
-    pub(crate) fn check(&self) -> Result<()> {
-        let ended = self.tasks.iter().any(JoinHandle::is_finished);
-        ensure!(!ended, "a fault has come to something else than it must");
-        Ok(())
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.load.check().context("a fault")
     }
 
     /// Ends them. How many there were.
     pub(crate) async fn finish(self) -> Result<String> {
-        self.stop.store(true, Ordering::Release);
         let counted = self.to_string();
-        for task in self.tasks {
-            task.await??;
-        }
+        self.load.finish().await.context("the faults")?;
         Ok(counted)
     }
 }
@@ -86,13 +77,8 @@ impl fmt::Display for Faults {
 
 /// The server dies of a request: the client is told so. Then it lives: the next one is answered. Then a client leaves in
 /// the middle of an answer.
-async fn deaths(
-    address: SocketAddr,
-    server: Server,
-    counts: Arc<Counts>,
-    goes_on: impl Fn() -> bool,
-) -> Result<()> {
-    while goes_on() {
+async fn deaths(address: SocketAddr, server: Server, counts: Arc<Counts>, turn: Turn) -> Result<()> {
+    while turn.goes_on() {
         server.conduct(Conduct::Die);
         let answer = post(address).await.context("a server that dies")?;
         ensure!(
@@ -102,7 +88,8 @@ async fn deaths(
         let call = Http2::connect(address)
             .await?
             .call("/inference.GRPCInferenceService/ModelInfer", &[], b"\x0a\x01m")
-            .await?;
+            .await
+            .context("a call to a server that dies")?;
         ensure!(
             call.grpc_status() == Some(14),
             "a server that dies is answered with {call:?}"
@@ -117,7 +104,7 @@ async fn deaths(
             .body(full("{}"))?;
         let mut events = client.begin(events).await?.into_body();
         for _ in 0..3 {
-            events.frame().await.context("an event")??;
+            next_piece(&mut events).await?.context("an event")?;
         }
         counts.leavers.fetch_add(1, Ordering::AcqRel);
         drop((client, events));
@@ -132,14 +119,11 @@ async fn post(address: SocketAddr) -> Result<mesh_e2e::client::Answer> {
 }
 
 /// Clients that say half a head and no more, and clients that ask for much and take nothing; both then break off.
-async fn stalls(address: SocketAddr, counts: Arc<Counts>, goes_on: impl Fn() -> bool) -> Result<()> {
-    while goes_on() {
-        let mut half = TcpStream::connect(address).await?;
-        half.write_all(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: fau")
-            .await?;
-        let mut slow = TcpStream::connect(address).await?;
+async fn stalls(address: SocketAddr, counts: Arc<Counts>, turn: Turn) -> Result<()> {
+    while turn.goes_on() {
+        let half = send(address, "POST /v2/models/m/infer HTTP/1.1\r\nhost: fau").await?;
         let ask = "POST /v2/models/m/infer HTTP/1.1\r\nhost: faulty\r\nx-size: 8000000\r\ncontent-length: 2\r\n\r\n{}";
-        slow.write_all(ask.as_bytes()).await?;
+        let slow = send(address, ask).await?;
         tokio::time::sleep(STALL).await;
         for (stream, counter) in [(half, &counts.stalls), (slow, &counts.slow_readers)] {
             // Closing then sends a reset.
@@ -148,4 +132,14 @@ async fn stalls(address: SocketAddr, counts: Arc<Counts>, goes_on: impl Fn() -> 
         }
     }
     Ok(())
+}
+
+/// A new connection on which this is sent.
+async fn send(address: SocketAddr, text: &str) -> Result<TcpStream> {
+    let sent = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(text.as_bytes()).await?;
+        anyhow::Ok(stream)
+    };
+    within("a connection to take a head", sent).await?
 }

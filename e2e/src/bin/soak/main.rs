@@ -4,8 +4,8 @@
 //!
 //! `cargo build --workspace --bins && cargo run -p mesh-e2e --bin soak -- --minutes 20`
 //!
-//! It fails when a request fails that should not, when memory grows after the first five minutes, or when descriptors,
-//! connections or requests are left behind at the end. What was done is printed.
+//! It fails when a request fails that should not, when a client is kept waiting for a minute, when memory grows after the
+//! first five minutes, or when descriptors, connections or requests are left behind at the end. What was done is printed.
 
 mod changes;
 mod faults;
@@ -62,7 +62,7 @@ async fn main() -> Result<()> {
     let mut mesh = Canary::start_with(2, [90, 10], &more, &options).await?;
     let mut vitals = Vitals::of(["stable", "canary", "stable-2", "caller-0", "faulty", "probe"]);
     vitals.take(&mut mesh.mesh)?;
-    let faults = Faults::start(local(probe), faulty);
+    let mut faults = Faults::start(local(probe), faulty);
     let mut load = start_load(&mesh).await?;
     let mut changes = Changes::new(&second, second_at);
 
@@ -83,9 +83,11 @@ async fn main() -> Result<()> {
         }
         tokio::time::sleep(STEP).await;
     }
-    println!("judging");
+    println!("ending the load");
     let answers = load.finish().await?;
+    println!("ending the faults");
     let counted = faults.finish().await?;
+    println!("judging");
     let rotations = rotations(&mut mesh.mesh).await?;
     println!("{answers} answers, {rotations} certificates; {changes}; {counted}");
     left_behind(&mut mesh.mesh, &vitals).await?;
