@@ -3,15 +3,20 @@
 mod from_client;
 mod request;
 mod response;
+mod sending;
 mod served;
 mod server;
+mod streamed;
 mod upload;
 
+pub(crate) use from_client::announced;
 pub use from_client::{BrokenOff, FromClient};
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
+pub use sending::Sending;
+pub(crate) use sending::ready_to_send;
 pub use served::Served;
 pub use server::{ServerBody, ServerError};
 pub use upload::Upload;

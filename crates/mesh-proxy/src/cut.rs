@@ -1,6 +1,8 @@
 //! Why a connection was refused, or closed before its time: what a peer does beyond a limit that no response can answer.
 //! Each is counted. What a request is answered is in [`crate::error`].
 
+use std::fmt;
+
 use h2::Reason;
 
 /// Why.
@@ -71,21 +73,30 @@ impl Cut {
             Self::Memory => "memory",
         }
     }
+}
 
-    /// Why a connection ended that ended with this error; none: its client left.
-    pub fn of(error: &hyper::Error) -> Option<Self> {
-        if error.is_parse_too_large() {
-            return Some(Self::HeadTooLarge);
+/// What a client's connection may end with.
+pub trait Ending: fmt::Display {
+    /// Why it ended; none: its client left.
+    fn cut(&self) -> Option<Cut>;
+}
+
+impl Ending for hyper::Error {
+    fn cut(&self) -> Option<Cut> {
+        if self.is_parse_too_large() {
+            return Some(Cut::HeadTooLarge);
         }
-        if error.is_parse() {
-            return Some(Self::Malformed);
-        }
-        let h2 = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-        match h2.reason() {
-            _ if h2.is_remote() => None,
+        self.is_parse().then_some(Cut::Malformed)
+    }
+}
+
+impl Ending for h2::Error {
+    fn cut(&self) -> Option<Cut> {
+        match self.reason() {
+            _ if self.is_remote() => None,
             None | Some(Reason::NO_ERROR) => None,
-            Some(Reason::ENHANCE_YOUR_CALM) => Some(Self::Flood),
-            Some(_) => Some(Self::Malformed),
+            Some(Reason::ENHANCE_YOUR_CALM) => Some(Cut::Flood),
+            Some(_) => Some(Cut::Malformed),
         }
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::authorize::{Permit, authorize};
-use crate::body::ResponseBody;
+use crate::body::{FromClient, ResponseBody};
 use crate::carry;
 use crate::connections::Busy;
 use crate::error::{Failure, Reason};
@@ -27,7 +26,7 @@ use crate::worker::Worker;
 pub async fn handle(
     worker: &Rc<Worker>,
     entry: &Entry,
-    request: Request<Incoming>,
+    request: Request<FromClient>,
     busy: &Busy,
 ) -> Response<ResponseBody> {
     let request = Received::new(worker, request, busy);
@@ -48,7 +47,7 @@ pub fn fail(
 ) -> Response<ResponseBody> {
     let mut response = failure.response(grpc);
     if method == Method::HEAD {
-        // Over HTTP/2 hyper would send it, and clients would take the answer for broken.
+        // Over HTTP/2 it would be sent, and clients would take the answer for broken.
         *response.body_mut() = ResponseBody::empty();
     }
     let Some(mut record) = record else { return response };

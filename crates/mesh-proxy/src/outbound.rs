@@ -6,10 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{Method, Request, Response, Uri};
 use mesh_api::inference::rewrite::rewrite;
 use mesh_api::inference::{AppProtocol, ModelName, ModelRequest, ModelVersion};
 use mesh_api::matching;
@@ -19,11 +16,12 @@ use mesh_api::split;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
 
-use crate::body::ResponseBody;
+use crate::body::{FromClient, ResponseBody};
 use crate::carry;
 use crate::connections::Busy;
 use crate::error::{Failure, Reason};
 use crate::forward::{Outgoing, Plan, forward};
+use crate::handover::Handover;
 use crate::headers;
 use crate::inbound::{fail, listener_gone};
 use crate::io::Prefixed;
@@ -43,12 +41,16 @@ const RETRIES: u8 = 2;
 pub async fn handle(
     worker: &Rc<Worker>,
     entry: &Entry,
-    request: Request<Incoming>,
+    request: Request<FromClient>,
     busy: &Busy,
 ) -> Response<ResponseBody> {
     let request = Received::new(worker, request, busy);
     if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
-        return tunnel(Rc::clone(worker), entry.clone(), request.head).await;
+        let Received {
+            mut head, mut body, ..
+        } = request;
+        let client = Handover::of(&mut head, &mut body);
+        return tunnel(Rc::clone(worker), entry.clone(), head.uri, client).await;
     }
     let (grpc, method) = (request.grpc, request.head.method.clone());
     let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
@@ -59,8 +61,13 @@ pub async fn handle(
 }
 
 /// A client that asks for a tunnel speaks through it as if it had connected to the service.
-async fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Response<ResponseBody> {
-    let authority = head.uri.authority().cloned();
+async fn tunnel(
+    worker: Rc<Worker>,
+    mut entry: Entry,
+    to: Uri,
+    client: Option<Handover>,
+) -> Response<ResponseBody> {
+    let authority = to.authority().cloned();
     if let Some(authority) = &authority
         && let Err(failure) = known(&worker, authority.host()).await
     {
@@ -70,7 +77,7 @@ async fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Respon
         let authority = authority.as_ref()?;
         table.find(authority.host(), authority.port_u16()).cloned()
     });
-    let (Some(port), Some(client)) = (port, head.extensions.remove::<OnUpgrade>()) else {
+    let (Some(port), Some(client)) = (port, client) else {
         let detail = format!(
             "{:?} names no service",
             authority.as_ref().map_or("", |authority| authority.as_str())
@@ -81,8 +88,7 @@ async fn tunnel(worker: Rc<Worker>, mut entry: Entry, mut head: Parts) -> Respon
     entry.tunnel = authority;
     tokio::task::spawn_local(async move {
         let _open = worker.shared.drain.open();
-        let Ok(client) = client.await else { return };
-        let client = TokioIo::new(client);
+        let Some(client) = client.done().await else { return };
         if port.protocol == AppProtocol::Tcp {
             let mut record = Record::open(&worker.observe, Direction::Outbound);
             record.route(SeriesKeyRef {

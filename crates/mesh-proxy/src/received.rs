@@ -2,7 +2,6 @@
 
 use http::Request;
 use http::request::Parts;
-use hyper::body::Incoming;
 
 use crate::body::FromClient;
 use crate::connections::Busy;
@@ -24,13 +23,13 @@ pub struct Received {
 
 impl Received {
     /// Takes a request apart. `busy` is its connection.
-    pub fn new(worker: &Worker, request: Request<Incoming>, busy: &Busy) -> Self {
-        let (mut head, body) = request.into_parts();
-        let upgrade = Upgrade::take(&mut head, busy, || worker.random());
+    pub fn new(worker: &Worker, request: Request<FromClient>, busy: &Busy) -> Self {
+        let (mut head, mut body) = request.into_parts();
+        let upgrade = Upgrade::take(&mut head, &mut body, busy, || worker.random());
         Self {
             grpc: headers::is_grpc(&head.headers),
-            body: FromClient::new(body, head.version, busy),
             head,
+            body,
             upgrade,
         }
     }

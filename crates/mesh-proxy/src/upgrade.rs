@@ -7,18 +7,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use h2::ext::Protocol;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 
-use crate::body::{InFlight, ResponseBody, ServerBody};
+use crate::body::{FromClient, InFlight, ResponseBody, ServerBody};
 use crate::connections::Busy;
 use crate::drain::Drain;
 use crate::error::{Failure, Reason};
+use crate::handover::Handover;
 use crate::headers;
 use crate::io::{Io, Prefixed};
 use crate::observe::Record;
@@ -31,7 +30,7 @@ const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[derive(Debug)]
 pub struct Upgrade {
     /// The client's side, once it has its answer.
-    client: OnUpgrade,
+    client: Handover,
     to: HeaderValue,
     form: Form,
     busy: Busy,
@@ -49,12 +48,17 @@ enum Form {
 impl Upgrade {
     /// What the request asks to become, if it does. An extended CONNECT is a GET in HTTP/1.1 from here on. `busy` is
     /// its connection; `random` gives numbers uniform over `u64`.
-    pub fn take(parts: &mut Parts, busy: &Busy, random: impl FnMut() -> u64) -> Option<Self> {
+    pub fn take(
+        parts: &mut Parts,
+        body: &mut FromClient,
+        busy: &Busy,
+        random: impl FnMut() -> u64,
+    ) -> Option<Self> {
         if parts.method == Method::CONNECT {
-            return Self::extended(parts, busy, random);
+            return Self::extended(parts, body, busy, random);
         }
         let to = headers::upgrade(parts)?;
-        let client = parts.extensions.remove::<OnUpgrade>()?;
+        let client = Handover::of(parts, body)?;
         Some(Self {
             client,
             to,
@@ -63,10 +67,15 @@ impl Upgrade {
         })
     }
 
-    fn extended(parts: &mut Parts, busy: &Busy, mut random: impl FnMut() -> u64) -> Option<Self> {
+    fn extended(
+        parts: &mut Parts,
+        body: &mut FromClient,
+        busy: &Busy,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<Self> {
         let protocol = parts.extensions.remove::<Protocol>()?;
         let to = HeaderValue::from_str(protocol.as_str()).ok()?;
-        let client = parts.extensions.remove::<OnUpgrade>()?;
+        let client = Handover::of(parts, body)?;
         parts.method = Method::GET;
         parts.version = Version::HTTP_11;
         let mut accept = None;
@@ -167,14 +176,14 @@ pub struct Talk {
 }
 
 impl Talk {
-    async fn run(mut self, client: OnUpgrade, server: Prefixed<Io>) {
+    async fn run(mut self, client: Handover, server: Prefixed<Io>) {
         let _open = self.drain.open();
         // The client may have left before it heard the answer; then there is nobody to talk to the server.
-        let Ok(client) = client.await else {
+        let Some(client) = client.done().await else {
             return self.record.cancelled();
         };
         let passed = Passed::new();
-        let ended = pipe(TokioIo::new(client), server, &passed, self.patience).await;
+        let ended = pipe(client, server, &passed, self.patience).await;
         self.record.request_bytes(passed.from_client.get());
         self.record.response_bytes(passed.to_client.get());
         if let Err(reason) = ended {

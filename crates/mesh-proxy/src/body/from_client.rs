@@ -1,7 +1,8 @@
 //! A request's body as the client's connection gives it.
 //!
-//! It notes when its end has come: until then there is more to this connection than what stands in its socket, and it
-//! can't rest. And only what the client ended itself has an end: a stream that was reset is never taken for a whole request.
+//! It notes when its end has come: until then there is more to a connection in HTTP/1.1 than what stands in its socket, and
+//! it can't rest. And only what the client ended itself has an end: a stream that was reset is never taken for a whole
+//! request.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,26 +10,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Version;
+use h2::{Reason, RecvStream};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::streamed::Streamed;
 use crate::connections::{Busy, Seat};
+use crate::tunnel::Opening;
 
 /// Why there is no more of a request's body although it is not over.
 #[derive(Debug)]
 pub enum BrokenOff {
     /// The client has reset its stream.
     Reset,
-    /// With the connection, or because it is no HTTP.
-    Other(hyper::Error),
+    /// With the connection, or because it is no HTTP/1.1.
+    Http1(hyper::Error),
+    /// With the connection, or because it breaks HTTP/2.
+    Http2(h2::Error),
 }
 
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reset => f.write_str("its stream was reset"),
-            Self::Other(error) => write!(f, "{error}"),
+            Self::Http1(error) => write!(f, "{error}"),
+            Self::Http2(error) => write!(f, "{error}"),
         }
     }
 }
@@ -36,43 +44,70 @@ impl fmt::Display for BrokenOff {
 impl std::error::Error for BrokenOff {}
 
 /// A request's body.
-pub struct FromClient {
-    incoming: Incoming,
-    /// The connection it comes by; none: its end has come.
-    seat: Option<Arc<Seat>>,
-    /// Whether it is a stream of its own, which can be reset.
-    is_stream: bool,
+pub enum FromClient {
+    /// In HTTP/1.1.
+    Http1 {
+        /// What hyper makes of it.
+        incoming: Incoming,
+        /// The connection it comes by; none: its end has come.
+        seat: Option<Arc<Seat>>,
+    },
+    /// On a stream of HTTP/2.
+    Http2 {
+        /// The stream.
+        stream: Streamed,
+        /// How many bytes are to come, if the client has said so.
+        left: Option<u64>,
+    },
+    /// None: what comes on the stream of a CONNECT in HTTP/2 belongs to the tunnel, if there is one.
+    Tunnel(Option<Opening>),
 }
 
 impl FromClient {
-    /// The body of a request on this connection, in this version of HTTP.
-    pub fn new(incoming: Incoming, version: Version, busy: &Busy) -> Self {
+    /// The body of a request on this connection in HTTP/1.1.
+    pub fn http1(incoming: Incoming, busy: &Busy) -> Self {
         let seat = busy.has_body(!incoming.is_end_stream());
-        Self {
-            incoming,
-            seat,
-            is_stream: version == Version::HTTP_2,
+        Self::Http1 { incoming, seat }
+    }
+
+    /// The body of a request with these headers that comes on a stream.
+    pub fn http2(stream: RecvStream, headers: &HeaderMap) -> Self {
+        Self::Http2 {
+            stream: stream.into(),
+            left: announced(headers),
         }
     }
 
-    /// What hyper makes of the next frame, with resets told apart.
-    fn checked(
-        &self,
-        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
-    ) -> Option<Result<Frame<Bytes>, BrokenOff>> {
-        match frame {
-            // hyper takes a reset with NO_ERROR for an end: so a server that has answered may stop a request (RFC 9113,
-            // §8.1). It is no end of the request.
-            None if self.is_stream && !self.incoming.is_end_stream() => Some(Err(BrokenOff::Reset)),
-            Some(Err(error)) if is_reset(&error) => Some(Err(BrokenOff::Reset)),
-            frame => frame.map(|frame| frame.map_err(BrokenOff::Other)),
+    /// The tunnel that a CONNECT in HTTP/2 asks for; it can be taken once.
+    pub fn take_tunnel(&mut self) -> Option<Opening> {
+        match self {
+            Self::Tunnel(opening) => opening.take(),
+            Self::Http1 { .. } | Self::Http2 { .. } => None,
         }
     }
 }
 
-fn is_reset(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|h2| h2.is_reset() && h2.is_remote())
+/// The length that a head announces, in bytes, if it announces one.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .map(|value| value.to_str().ok()?.parse().ok());
+    let length = lengths.next()??;
+    lengths.all(|other| other == Some(length)).then_some(length)
+}
+
+/// What a stream's next frame means, with resets told apart.
+fn checked(frame: Result<Frame<Bytes>, h2::Error>) -> Result<Frame<Bytes>, BrokenOff> {
+    frame.map_err(|error| {
+        // A server that has answered may stop a request with NO_ERROR (RFC 9113, §8.1). From a client it is no end either.
+        let reset = error.is_reset() && error.is_remote();
+        if reset || error.reason() == Some(Reason::NO_ERROR) {
+            BrokenOff::Reset
+        } else {
+            BrokenOff::Http2(error)
+        }
+    })
 }
 
 impl Body for FromClient {
@@ -80,27 +115,75 @@ impl Body for FromClient {
     type Error = BrokenOff;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        let frame = self.checked(frame);
-        let last = match &frame {
-            Some(Ok(frame)) => frame.is_trailers() || self.incoming.is_end_stream(),
-            Some(Err(_)) => false,
-            None => true,
-        };
-        if last && let Some(seat) = self.seat.take() {
-            seat.body_ended();
+        match self.get_mut() {
+            Self::Http1 { incoming, seat } => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                let last = match &frame {
+                    Some(Ok(frame)) => frame.is_trailers() || incoming.is_end_stream(),
+                    Some(Err(_)) => false,
+                    None => true,
+                };
+                if last && let Some(seat) = seat.take() {
+                    seat.body_ended();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::Http1)))
+            }
+            Self::Http2 { stream, left } => {
+                let frame = match ready!(stream.poll_frame(cx)) {
+                    None if !stream.is_end_stream() => Some(Err(BrokenOff::Reset)),
+                    frame => frame.map(checked),
+                };
+                if let (Some(left), Some(Ok(frame))) = (left, &frame) {
+                    let came = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    *left = left.saturating_sub(came);
+                }
+                Poll::Ready(frame)
+            }
+            Self::Tunnel(_) => Poll::Ready(None),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match self {
+            Self::Http1 { incoming, .. } => incoming.is_end_stream(),
+            Self::Http2 { stream, .. } => stream.is_end_stream(),
+            Self::Tunnel(_) => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self {
+            Self::Http1 { incoming, .. } => incoming.size_hint(),
+            Self::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_what_all_that_announce_one_say() {
+        for (values, expected) in [
+            (&[][..], None),
+            (&["0"], Some(0)),
+            (&["17"], Some(17)),
+            (&["17", "17"], Some(17)),
+            (&["17", "18"], None),
+            (&["many"], None),
+            (&["17", "many"], None),
+            (&["18446744073709551616"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_LENGTH, http::HeaderValue::from_static(value));
+            }
+            assert_eq!(announced(&headers), expected, "{values:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A response's body as the client's connection holds it: while it lives, a request is open there.
+//! A response's body as a connection in HTTP/1.1 holds it: while it lives, a request is open there.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,7 +8,6 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{BodyError, ResponseBody};
 use crate::connections::Busy;
-use crate::patience;
 
 /// A response's body, and the request that is open as long as it lives.
 pub struct Served {
@@ -31,9 +30,7 @@ impl Body for Served {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = Pin::new(&mut self.body).poll_frame(cx);
-        patience::owed(matches!(next, Poll::Ready(Some(Ok(_)))));
-        next
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

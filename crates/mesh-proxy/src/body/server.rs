@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::streamed::Streamed;
 use crate::http1::Broken;
 use crate::io::{Io, Prefixed};
 use crate::pool::Receiving;
@@ -19,21 +20,12 @@ pub enum ServerBody {
     /// Nothing in HTTP any more: the connection, which has switched protocols.
     Switched(Option<Prefixed<Io>>),
     /// On a stream of a shared connection.
-    Http2(Http2Body),
-}
-
-/// What a server sends on a stream.
-pub struct Http2Body {
-    stream: RecvStream,
-    data_over: bool,
+    Http2(Streamed),
 }
 
 impl From<RecvStream> for ServerBody {
     fn from(stream: RecvStream) -> Self {
-        Self::Http2(Http2Body {
-            stream,
-            data_over: false,
-        })
+        Self::Http2(stream.into())
     }
 }
 
@@ -48,7 +40,10 @@ impl Body for ServerBody {
         match self.get_mut() {
             Self::Http1(body) => body.poll_frame(cx).map_err(ServerError::Http1),
             Self::Switched(_) => Poll::Ready(None),
-            Self::Http2(body) => body.poll_frame(cx).map_err(ServerError::Http2),
+            Self::Http2(body) => body
+                .poll_frame(cx)
+                .map(|frame| frame.and_then(unless_over))
+                .map_err(ServerError::Http2),
         }
     }
 
@@ -56,7 +51,7 @@ impl Body for ServerBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Switched(_) => true,
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -70,31 +65,11 @@ impl Body for ServerBody {
     }
 }
 
-impl Http2Body {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_over {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // Whoever asked for it takes it: the server may send as much again. There is nothing left to
-                    // give back on a stream that is over.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(unless_over(error)),
-                None => self.data_over = true,
-            }
-        }
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(unless_over(error)),
-        }
-    }
-}
-
 /// A server that resets a stream without an error has sent its whole response and wants no more of the request
 /// (RFC 9113, §8.1).
-fn unless_over<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
-    (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
+fn unless_over(frame: Result<Frame<Bytes>, h2::Error>) -> Option<Result<Frame<Bytes>, h2::Error>> {
+    let over = |error: &h2::Error| error.reason() == Some(Reason::NO_ERROR);
+    (!frame.as_ref().is_err_and(over)).then_some(frame)
 }
 
 /// What a server or its connection broke off with.

@@ -8,13 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::Body as _;
 
-use super::RequestBody;
+use super::{RequestBody, Sending};
 
 /// How long the first piece of a body may be that is handed to h2 before there is a window for it, in bytes.
 const WITH_HEAD: usize = 16 << 10;
@@ -49,90 +48,26 @@ impl Waiting {
 /// Sends a body. It is over when the whole body is sent or the server wants no more of it; let go of before, it resets
 /// the stream as soon as nobody reads the response either.
 pub struct Upload {
-    body: RequestBody,
-    stream: SendStream<Bytes>,
-    /// Taken from the body and waiting for the window; whether it is the last.
-    piece: Option<(Bytes, bool)>,
-    /// Whether anything was sent.
-    begun: bool,
+    sending: Sending<RequestBody>,
     waiting: Option<Rc<Waiting>>,
 }
 
 impl Upload {
     /// Sends `body` on the stream.
     pub fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+        // The stream is opened, and given a part of the window, when the connection is driven next. A small body goes out
+        // with its head, as one record, if it is there by then.
         Self {
-            body,
-            stream,
-            piece: None,
-            begun: false,
+            sending: Sending::new(body, stream, WITH_HEAD, Reason::CANCEL),
             waiting: None,
         }
     }
 
     /// Goes on by itself, beside the response.
     pub fn detach(mut self) {
-        self.waiting = Some(self.body.waiting());
+        self.waiting = Some(self.sending.body().waiting());
         tokio::task::spawn_local(self);
     }
-
-    /// Sends what there is. An error is the body's, or the stream is gone; both tell whoever waits for the response.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        loop {
-            if let Poll::Ready(reason) = self.stream.poll_reset(cx)? {
-                return Poll::Ready(Err(reason.into()));
-            }
-            if let Some((piece, last)) = self.piece.take() {
-                // The stream is opened, and given a part of the window, when the connection is driven next. A small body
-                // goes out with its head, as one record, if it is there by then.
-                let at_once = !self.begun && piece.len() <= WITH_HEAD;
-                if !at_once && !ready_to_send(&mut self.stream, cx)? {
-                    self.piece = Some((piece, last));
-                    return Poll::Pending;
-                }
-                self.begun = true;
-                self.stream.send_data(piece, last)?;
-                if last {
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(_)) => {
-                    self.stream.send_reset(Reason::CANCEL);
-                    return Poll::Ready(Ok(()));
-                }
-                None => return Poll::Ready(self.stream.send_data(Bytes::new(), true)),
-            };
-            match frame.into_data() {
-                // A part of the window is asked for only when there is something to send: what is kept in reserve
-                // is kept from other streams.
-                Ok(piece) => {
-                    self.stream.reserve_capacity(1);
-                    self.piece = Some((piece, self.body.is_end_stream()));
-                }
-                Err(frame) => {
-                    if let Ok(trailers) = frame.into_trailers() {
-                        self.stream.reserve_capacity(0);
-                        return Poll::Ready(self.stream.send_trailers(trailers));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Whether the window is open; h2 asks for as much of it as a piece is long once it has the piece.
-fn ready_to_send(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Result<bool, h2::Error> {
-    while stream.capacity() == 0 {
-        match stream.poll_capacity(cx) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(Some(capacity)) => capacity.map(drop)?,
-            // Whether it was reset is asked for before anything else is sent.
-            Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
-        }
-    }
-    Ok(true)
 }
 
 impl Future for Upload {
@@ -145,11 +80,12 @@ impl Future for Upload {
             .as_ref()
             .is_some_and(|waiting| waiting.over(cx.waker()))
         {
-            this.stream.send_reset(Reason::CANCEL);
+            this.sending.reset(Reason::CANCEL);
             return Poll::Ready(());
         }
-        this.poll_send(cx).map(|sent| {
+        this.sending.poll_send(cx).map(|sent| {
             if let Err(error) = sent {
+                // The body's errors, and the stream's end, tell whoever waits for the response.
                 tracing::debug!(%error, "a request was not sent whole");
             }
         })
