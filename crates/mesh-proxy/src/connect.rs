@@ -1,18 +1,16 @@
 //! A new connection to an endpoint: TCP, and TLS in which the endpoint proves to be who it must be.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::error::{Failure, Reason};
 use crate::io::Io;
 use crate::limits::is_exhausted;
 use crate::observe::Direction;
 use crate::table::Endpoint;
-use crate::tls::{self, Alpn};
+use crate::tls::{self, Alpn, TlsStream};
 use crate::worker::Worker;
 
 /// Connects within the time given.
@@ -64,9 +62,8 @@ async fn connect_and_prove(worker: &Worker, endpoint: &Endpoint, alpn: Alpn) -> 
         return Ok(Io::Plain(stream));
     };
     let name = ServerName::IpAddress(address.ip().into());
-    let stream = TlsConnector::from(Arc::clone(&config))
-        .connect(name, stream)
-        .await;
+    // In a box: what a handshake needs would make the future of each request larger, which is moved about.
+    let stream = Box::pin(TlsStream::connect(stream, config, name)).await;
     let result = tls::result(stream.as_ref().map(|_| ()));
     worker.observe.shared().handshake(Direction::Outbound, result);
     let stream = stream.map_err(|error| {
@@ -80,7 +77,7 @@ async fn connect_and_prove(worker: &Worker, endpoint: &Endpoint, alpn: Alpn) -> 
             detail,
         )
     })?;
-    Ok(Io::Tls(Box::new(stream.into())))
+    Ok(Io::Tls(Box::new(stream)))
 }
 
 fn is_tls(error: &std::io::Error) -> bool {

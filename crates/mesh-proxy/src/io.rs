@@ -11,7 +11,8 @@ use bytes::Bytes;
 use mesh_api::identity::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
+
+use crate::tls::{self, TlsStream};
 
 /// How much is read ahead of a connection that has said nothing for long, in bytes: most heads fit.
 const PIECE: usize = 2 << 10;
@@ -29,7 +30,7 @@ impl Io {
     pub fn agreed_on(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::Tls(tls) => tls.common().alpn_protocol(),
         }
     }
 
@@ -42,7 +43,7 @@ impl Io {
     pub fn peer_identity(&self) -> Option<Identity> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(tls) => crate::tls::peer_identity(tls.get_ref().1),
+            Self::Tls(stream) => tls::peer_identity(stream.common()),
         }
     }
 }
@@ -51,7 +52,7 @@ impl AsFd for Io {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Plain(stream) => stream.as_fd(),
-            Self::Tls(tls) => tls.get_ref().0.as_fd(),
+            Self::Tls(tls) => tls.io().as_fd(),
         }
     }
 }

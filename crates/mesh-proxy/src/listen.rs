@@ -13,7 +13,6 @@ use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use crate::connections::Seat;
 use crate::cut::Cut;
@@ -24,8 +23,9 @@ use crate::io::{Io, Prefixed};
 use crate::observe::{Direction, Record, SeriesKeyRef};
 use crate::serve::serve_http;
 use crate::table::EndpointSet;
+use crate::tls::{self, TlsStream};
 use crate::worker::Worker;
-use crate::{inbound, intercept, limits, outbound, tcp, tls};
+use crate::{inbound, intercept, limits, outbound, tcp};
 
 /// How long accepting pauses when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -328,7 +328,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
         observe.handshake(Direction::Inbound, "no-credentials");
         return None;
     };
-    let accepting = Box::pin(TlsAcceptor::from(credentials.server_config()).accept(stream));
+    let accepting = Box::pin(TlsStream::accept(stream, credentials.server_config()));
     let Ok(accepted) = tokio::time::timeout(within, accepting).await else {
         worker.cut(Direction::Inbound, Cut::SlowHead);
         observe.handshake(Direction::Inbound, "timeout");
@@ -336,7 +336,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
     };
     observe.handshake(Direction::Inbound, tls::result(accepted.as_ref().map(|_| ())));
     match accepted {
-        Ok(tls) => Some(Secured::Told(Io::Tls(Box::new(tls.into())))),
+        Ok(tls) => Some(Secured::Told(Io::Tls(Box::new(tls)))),
         Err(error) => {
             tracing::debug!(%error, "a handshake was refused");
             None

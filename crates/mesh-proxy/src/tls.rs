@@ -21,10 +21,14 @@ use rustls::{
     SupportedCipherSuite, WantsVerifier,
 };
 
+mod buffers;
 mod leaf;
+mod session;
+mod stream;
 mod verify;
 
 pub use leaf::{Leaf, LeafError};
+pub use stream::TlsStream;
 use verify::{ClientVerifier, Presented, ServerVerifier};
 
 /// The credentials of the moment; none before the first certificate, when every handshake is refused.
