@@ -8,11 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use mesh_api::identity::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::tls::{self, TlsStream};
+use crate::tls::{Protocol, TlsStream};
 
 /// How much is read ahead of a connection that has said nothing for long, in bytes: most heads fit.
 const PIECE: usize = 2 << 10;
@@ -27,24 +26,16 @@ pub enum Io {
 
 impl Io {
     /// The protocol that was agreed on in the handshake.
-    pub fn agreed_on(&self) -> Option<&[u8]> {
+    pub fn agreed_on(&self) -> Option<Protocol> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(tls) => tls.common().alpn_protocol(),
+            Self::Tls(tls) => tls.protocol(),
         }
     }
 
     /// Whether HTTP/2 was agreed on.
     pub fn agreed_on_http2(&self) -> bool {
-        self.agreed_on() == Some(b"h2")
-    }
-
-    /// Who the other side proved to be.
-    pub fn peer_identity(&self) -> Option<Identity> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => tls::peer_identity(stream.common()),
-        }
+        self.agreed_on() == Some(Protocol::Http2)
     }
 }
 

@@ -197,12 +197,13 @@ pub async fn greet_secured(
     stream: TcpStream,
     protocol: AppProtocol,
 ) -> Option<Course> {
-    let (io, protocol) = match secure(&client.worker, stream, protocol).await? {
-        Secured::Told(io) => (io, protocol),
-        Secured::Silent(stream) => (Io::Plain(stream), AppProtocol::Tcp),
-    };
-    client.entry.peer = io.peer_identity().map(Arc::new);
-    greet_as(client, io, protocol).await
+    match secure(&client.worker, stream, protocol).await? {
+        Secured::Told(io, peer) => {
+            client.entry.peer = peer.map(Arc::new);
+            greet_as(client, io, protocol).await
+        }
+        Secured::Silent(stream) => greet_as(client, Io::Plain(stream), AppProtocol::Tcp).await,
+    }
 }
 
 /// Takes a connection of which nothing was read yet, to a port that speaks `protocol`; none: it is over.
@@ -287,8 +288,8 @@ where
 
 /// A caller's connection, after its handshake or without one where the mesh allows it.
 enum Secured {
-    /// It has said, by its first byte, what it is.
-    Told(Io),
+    /// It has said, by its first byte, what it is, and in its handshake who.
+    Told(Io, Option<Identity>),
     /// It has said nothing, to a port where the server may speak first.
     Silent(TcpStream),
 }
@@ -322,7 +323,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
                 "plaintext-refused"
             },
         );
-        return permissive.then_some(Secured::Told(Io::Plain(stream)));
+        return permissive.then_some(Secured::Told(Io::Plain(stream), None));
     }
     let Some(credentials) = worker.shared.credentials.load_full() else {
         observe.handshake(Direction::Inbound, "no-credentials");
@@ -336,7 +337,7 @@ async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Op
     };
     observe.handshake(Direction::Inbound, tls::result(accepted.as_ref().map(|_| ())));
     match accepted {
-        Ok(tls) => Some(Secured::Told(Io::Tls(Box::new(tls)))),
+        Ok((tls, peer)) => Some(Secured::Told(Io::Tls(Box::new(tls)), peer)),
         Err(error) => {
             tracing::debug!(%error, "a handshake was refused");
             None

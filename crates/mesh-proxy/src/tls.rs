@@ -22,8 +22,9 @@ use rustls::{
 };
 
 mod buffers;
+mod handshake;
 mod leaf;
-mod session;
+mod records;
 mod stream;
 mod verify;
 
@@ -59,6 +60,22 @@ impl Alpn {
             Self::Any => vec![http2, http1],
             Self::Opaque => Vec::new(),
         }
+    }
+}
+
+/// A protocol that two sides have agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// By its name in a handshake, of which [`Alpn`] has no others.
+    fn of(name: &[u8]) -> Self {
+        if name == b"h2" { Self::Http2 } else { Self::Http1 }
     }
 }
 
@@ -200,6 +217,8 @@ impl Credentials {
             .with_client_cert_resolver(Arc::clone(&self.presented) as _);
         config.alpn_protocols = alpn.protocols();
         config.enable_sni = false;
+        // Records are ours after the handshake (`records`).
+        config.enable_secret_extraction = true;
         config.resumption = rustls::client::Resumption::in_memory_sessions(CLIENT_SESSIONS);
         config
     }
@@ -310,6 +329,8 @@ fn server_config(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::clone(presented) as _);
     config.alpn_protocols = Alpn::Any.protocols();
+    // Records are ours after the handshake (`records`).
+    config.enable_secret_extraction = true;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(CredentialsError::Tls)?;
     Ok(config)
 }

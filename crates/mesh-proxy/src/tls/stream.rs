@@ -10,26 +10,32 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use mesh_api::identity::Identity;
+use rustls::crypto::cipher::OutboundChunks;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffers::{self, GATHERED, RECEIVED, SEALED};
-use super::session::{End, Session};
+use super::Protocol;
+use super::buffers::{self, Outgoing};
+use super::handshake::{Agreed, Handshake};
+use super::records::{AT_ONCE, End, RECORD, Records};
 
-/// The largest record there may be, in bytes (RFC 8446, §5.2).
-const RECORD: usize = 5 + (16 << 10) + 256;
 /// How much is read at least, in bytes, behind the beginning of something that has come before.
 const PIECE: usize = 4 << 10;
 /// How much plaintext becomes records at once, in bytes: four full ones, in one system call.
-const FULL: usize = 64 << 10;
-/// What four records have beside their plaintext, and the answer to a new key before them, in bytes.
-const OVERHEAD: usize = 256;
+const FULL: usize = AT_ONCE * (16 << 10);
+/// How many slices become records at once, at most.
+const SLICES: usize = 64;
 
 /// A TLS connection, either side of it.
 pub struct TlsStream<I> {
     io: I,
-    session: Session,
+    records: Records,
+    /// The beginning of a record.
+    held: Vec<u8>,
+    outgoing: Outgoing,
+    protocol: Option<Protocol>,
     /// Why the socket can't be read any more, until that was told.
     broken: Option<io::Error>,
 }
@@ -40,56 +46,142 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     /// # Errors
     /// When the handshake fails: then the error holds a [`rustls::Error`]. When the connection does.
     pub async fn connect(io: I, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
-        let session = Session::client(config, name).map_err(io::Error::other)?;
-        Self::new(io, session).handshake().await
+        let handshake = Handshake::client(config, name).map_err(io::Error::other)?;
+        let (stream, _) = Self::shake(io, handshake).await?;
+        Ok(stream)
     }
 
-    /// The handshake of the side that accepts. How long it may take is up to the caller.
+    /// The handshake of the side that accepts, and who the other side proved to be: the identity of its leaf, as long as the
+    /// leaf holds. How long it may take is up to the caller.
     ///
     /// # Errors
     /// When the handshake fails: then the error holds a [`rustls::Error`]. When the connection does.
-    pub async fn accept(io: I, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let session = Session::server(config).map_err(io::Error::other)?;
-        Self::new(io, session).handshake().await
+    pub async fn accept(io: I, config: Arc<ServerConfig>) -> io::Result<(Self, Option<Identity>)> {
+        let handshake = Handshake::server(config).map_err(io::Error::other)?;
+        Self::shake(io, handshake).await
     }
 
-    fn new(io: I, session: Session) -> Self {
-        Self {
-            io,
-            session,
-            broken: None,
-        }
-    }
-
-    async fn handshake(mut self) -> io::Result<Self> {
+    async fn shake(mut io: I, mut handshake: Handshake) -> io::Result<(Self, Option<Identity>)> {
+        let (mut held, mut outgoing) = (Vec::new(), Outgoing::default());
         // The side that connects speaks first.
-        self.session.receive(&mut [], &mut ReadBuf::new(&mut []));
-        poll_fn(|cx| self.poll_handshake(cx)).await?;
-        Ok(self)
+        handshake.receive(&mut [], &mut outgoing).map_err(invalid)?;
+        poll_fn(|cx| poll_handshake(&mut io, cx, &mut handshake, &mut held, &mut outgoing)).await?;
+        let (Agreed { protocol, peer }, records) = handshake.finish().map_err(invalid)?;
+        let mut stream = Self {
+            io,
+            records,
+            held: Vec::new(),
+            outgoing,
+            protocol,
+            broken: None,
+        };
+        // What came along with the end of the handshake.
+        let used = stream
+            .records
+            .receive(&mut held, &mut ReadBuf::new(&mut []), &mut stream.outgoing);
+        keep(&mut stream.held, &held[used..]);
+        Ok((stream, peer))
     }
+}
 
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if let Some(End::Failed(error)) = self.session.end() {
-                let error = invalid(error.clone());
-                self.warn(cx);
-                return Poll::Ready(Err(error));
-            }
-            let sent = self.poll_send(cx)?;
-            if !self.session.common().is_handshaking() {
-                ready!(sent);
-                return Pin::new(&mut self.io).poll_flush(cx);
-            }
-            if sent.is_ready() {
-                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-            }
-            if self.session.end().is_some() {
-                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
-                return Poll::Ready(Err(error));
-            }
-            ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))?;
+fn poll_handshake<I: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    handshake: &mut Handshake,
+    held: &mut Vec<u8>,
+    outgoing: &mut Outgoing,
+) -> Poll<io::Result<()>> {
+    loop {
+        let sent = poll_send(io, cx, outgoing)?;
+        if handshake.is_over() {
+            ready!(sent);
+            return Pin::new(io).poll_flush(cx);
+        }
+        if sent.is_ready() {
+            ready!(Pin::new(&mut *io).poll_flush(cx))?;
+        }
+        let mut taken = Ok(0);
+        let read = ready!(poll_more(io, cx, held, |bytes| {
+            taken = handshake.receive(bytes, outgoing);
+            *taken.as_ref().unwrap_or(&bytes.len())
+        }))?;
+        if let Err(error) = taken {
+            warn(io, cx, outgoing);
+            return Poll::Ready(Err(invalid(error)));
+        }
+        if !read {
+            let error = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
+            return Poll::Ready(Err(error));
         }
     }
+}
+
+/// Reads once, behind what is held, gives all of it to `take` and holds what that has not used up. False: there is no more.
+fn poll_more<I: AsyncRead + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    held: &mut Vec<u8>,
+    take: impl FnOnce(&mut [u8]) -> usize,
+) -> Poll<io::Result<bool>> {
+    let begin = held.len();
+    buffers::lend(RECORD.max(begin + PIECE), |room| {
+        let mut piece = ReadBuf::new(&mut room[begin..]);
+        ready!(Pin::new(io).poll_read(cx, &mut piece))?;
+        let read = piece.filled().len();
+        if read > 0 {
+            room[..begin].copy_from_slice(held);
+            let all = &mut room[..begin + read];
+            let used = take(all);
+            keep(held, &all[used..]);
+        }
+        Poll::Ready(Ok(read > 0))
+    })
+}
+
+/// Holds `left` from here on. What a connection has used up, it does not keep.
+fn keep(held: &mut Vec<u8>, left: &[u8]) {
+    if left.is_empty() {
+        *held = Vec::new();
+    } else {
+        held.clear();
+        held.extend_from_slice(left);
+    }
+}
+
+/// Sends what was kept.
+fn poll_send<I: AsyncWrite + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    outgoing: &mut Outgoing,
+) -> Poll<io::Result<()>> {
+    while !outgoing.is_empty() {
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let filled = outgoing.slices(&mut slices);
+        let sent = ready!(poll_write(io, cx, &slices[..filled]))?;
+        outgoing.advance(sent);
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn poll_write<I: AsyncWrite + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    records: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let written = match records {
+        [record] => Pin::new(io).poll_write(cx, record),
+        records => Pin::new(io).poll_write_vectored(cx, records),
+    };
+    match ready!(written)? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        sent => Poll::Ready(Ok(sent)),
+    }
+}
+
+/// Tells the peer what is wrong, if the socket takes it. If it does not, the error that led here counts all the same.
+fn warn<I: AsyncWrite + Unpin>(io: &mut I, cx: &mut Context<'_>, outgoing: &mut Outgoing) {
+    let _ = poll_send(io, cx, outgoing);
+    let _ = Pin::new(io).poll_flush(cx);
 }
 
 impl<I> TlsStream<I> {
@@ -98,77 +190,58 @@ impl<I> TlsStream<I> {
         &self.io
     }
 
-    /// What was agreed on, and who the peer is.
-    pub fn common(&self) -> &CommonState {
-        self.session.common()
+    /// The protocol that was agreed on, if one was.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
     }
 }
 
 impl<I: AsyncRead + Unpin> TlsStream<I> {
     /// Takes what the peer has sent, with one read: as much of it as fits into `into`, the rest is kept.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let held = self.session.held().len();
-        buffers::lend(&RECEIVED, RECORD.max(held + PIECE), |room| {
-            let mut piece = ReadBuf::new(&mut room[held..]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
-            let read = piece.filled().len();
-            if read == 0 {
-                self.session.receive_end();
-            } else {
-                room[..held].copy_from_slice(self.session.held());
-                self.session.receive(&mut room[..held + read], into);
-            }
-            Poll::Ready(Ok(()))
-        })
+        let (records, outgoing) = (&mut self.records, &mut self.outgoing);
+        let take = |bytes: &mut [u8]| records.receive(bytes, into, outgoing);
+        if !ready!(poll_more(&mut self.io, cx, &mut self.held, take))? {
+            self.records.receive_end();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<I: AsyncWrite + Unpin> TlsStream<I> {
     /// Sends what was kept.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.session.outgoing.is_empty() {
-            let left = self.session.outgoing.left();
-            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, left))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.session.outgoing.advance(sent);
-        }
-        Poll::Ready(Ok(()))
+        poll_send(&mut self.io, cx, &mut self.outgoing)
     }
 
-    /// Tells the peer what is wrong, if the socket takes it. If it does not, the error that led here counts all the same.
-    fn warn(&mut self, cx: &mut Context<'_>) {
-        let _ = self.poll_send(cx);
-        let _ = Pin::new(&mut self.io).poll_flush(cx);
-    }
-
-    /// Makes records of `plain` and sends them. What the socket does not take is kept, and counts as written.
-    fn poll_seal(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> Poll<io::Result<usize>> {
+    /// Makes records of the front of `plain` and sends them, with one system call. What the socket does not take is kept, and
+    /// counts as written.
+    fn poll_seal(&mut self, cx: &mut Context<'_>, plain: &[&[u8]]) -> Poll<io::Result<usize>> {
         // One of them at a time: a peer that does not read must not make this side keep more.
         ready!(self.poll_send(cx))?;
-        if self.session.has_said_goodbye() {
+        if self.records.has_said_goodbye() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let plain = &plain[..plain.len().min(FULL)];
+        let (plain, _) = OutboundChunks::new(plain).split_at(FULL);
         if plain.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        buffers::lend(&SEALED, plain.len() + OVERHEAD, |room| {
-            let sealed = self.session.seal(plain, room).map_err(invalid)?;
-            let mut records = &room[..sealed];
-            while !records.is_empty() {
-                match Pin::new(&mut self.io).poll_write(cx, records)? {
-                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(sent) => records = &records[sent..],
-                    Poll::Pending => {
-                        self.session.outgoing.push(records);
-                        break;
-                    }
-                }
-            }
-            Poll::Ready(Ok(plain.len()))
-        })
+        let sealed = self.records.seal(&plain).map_err(invalid)?;
+        let slices = sealed.each_ref().map(|record| IoSlice::new(record));
+        let filled = sealed.iter().take_while(|record| !record.is_empty()).count();
+        let mut sent = match poll_write(&mut self.io, cx, &slices[..filled])? {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => 0,
+        };
+        for record in sealed {
+            let gone = sent.min(record.len());
+            sent -= gone;
+            self.outgoing.push_rest(record, gone);
+        }
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(plain.len()))
     }
 }
 
@@ -179,11 +252,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let plain = &mut self.session.plain;
+        let plain = &mut self.records.plain;
         let fits = plain.left().len().min(buf.remaining());
         buf.put_slice(&plain.left()[..fits]);
         plain.advance(fits);
-        while buf.remaining() > 0 && self.session.end().is_none() && self.broken.is_none() {
+        while buf.remaining() > 0 && self.records.end().is_none() && self.broken.is_none() {
             match self.poll_receive(cx, buf) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => self.broken = Some(error),
@@ -198,15 +271,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Err(error));
         }
-        match self.session.end() {
+        match self.records.end() {
             None | Some(End::Closed) => Poll::Ready(Ok(())),
             Some(End::CutOff) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the peer closed the connection without saying so in TLS (close_notify)",
             ))),
             Some(End::Failed(error)) => {
-                let error = invalid(error.clone());
-                self.warn(cx);
+                let error = invalid(rustls::Error::clone(error));
+                let this = &mut *self;
+                warn(&mut this.io, cx, &mut this.outgoing);
                 Poll::Ready(Err(error))
             }
         }
@@ -215,7 +289,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_seal(cx, buf)
+        self.poll_seal(cx, &[buf])
     }
 
     fn poll_write_vectored(
@@ -223,23 +297,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
-        let Some(first) = filled.next() else {
-            return Poll::Ready(Ok(0));
-        };
-        if first.len() >= FULL || filled.next().is_none() {
-            return self.poll_seal(cx, first);
+        let mut slices: [&[u8]; SLICES] = [&[]; SLICES];
+        let filled = bufs.iter().filter(|buf| !buf.is_empty());
+        let mut count = 0;
+        for (slice, buf) in slices.iter_mut().zip(filled) {
+            *slice = buf;
+            count += 1;
         }
-        // Nothing is gathered for a socket that takes nothing.
-        ready!(self.poll_send(cx))?;
-        buffers::lend(&GATHERED, 0, |room| {
-            room.clear();
-            for buf in bufs {
-                let fits = buf.len().min(FULL - room.len());
-                room.extend_from_slice(&buf[..fits]);
-            }
-            self.poll_seal(cx, room)
-        })
+        self.poll_seal(cx, &slices[..count])
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -252,7 +317,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.session.say_goodbye().map_err(invalid)?;
+        let this = &mut *self;
+        this.records.say_goodbye(&mut this.outgoing).map_err(invalid)?;
         ready!(self.poll_send(cx))?;
         match ready!(Pin::new(&mut self.io).poll_shutdown(cx)) {
             // It is gone already, which is what was asked for.
