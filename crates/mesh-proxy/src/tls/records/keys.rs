@@ -8,6 +8,10 @@ use rustls::{ConnectionTrafficSecrets, Error, HandshakeType, SupportedCipherSuit
 
 use super::fault::Fault;
 
+/// How many bytes a ticket may have that is kept. It stands in the first message of the handshake that uses it, where 64 KiB is
+/// all there is for it and everything else: rustls 0.23.46 panics if that does not fit.
+const TICKET: usize = 32 << 10;
+
 /// The secrets of one side.
 pub(in crate::tls) enum Keys {
     /// Of the one that connected.
@@ -57,12 +61,13 @@ impl Keys {
         decrypter(self.suite()?, secrets)
     }
 
-    /// Keeps a ticket with which the session can be resumed.
+    /// Keeps a ticket with which the session can be resumed, unless it is too large.
     ///
     /// # Errors
     /// When it is none, or was sent to a server.
     pub(super) fn keep_ticket(&mut self, ticket: &[u8]) -> Result<(), Fault> {
         match self {
+            Self::Client(_) if ticket.len() > TICKET => Ok(()),
             Self::Client(kernel) => Ok(kernel.handle_new_session_ticket(ticket)?),
             Self::Server(_) => Err(self.unexpected(HandshakeType::NewSessionTicket)),
         }

@@ -12,7 +12,7 @@ const EMPTY: u8 = 32;
 /// One direction's key, and which record comes next.
 pub(super) struct Opener {
     decrypter: Box<dyn MessageDecrypter>,
-    next: u64,
+    pub(super) next: u64,
     empty: u8,
 }
 

@@ -13,9 +13,9 @@ const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 /// One direction's key, and which record comes next.
 pub(super) struct Sealer {
     encrypter: Box<dyn MessageEncrypter>,
-    next: u64,
+    pub(super) next: u64,
     /// How many records one key may encrypt, that which announces the next key included.
-    limit: u64,
+    pub(super) limit: u64,
 }
 
 impl Sealer {

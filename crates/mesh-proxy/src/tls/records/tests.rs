@@ -61,8 +61,7 @@ impl Configs {
                 .into(),
         };
         let near = shake(self.handshake(ours), |bytes| {
-            far.read_tls(&mut &*bytes).unwrap();
-            far.process_new_packets().unwrap();
+            read(&mut far, bytes).unwrap();
             written(&mut far)
         });
         (near, far)

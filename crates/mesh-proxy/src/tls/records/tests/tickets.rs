@@ -37,8 +37,9 @@ fn tickets_may_come_in_any_parts() {
     assert!(near.outgoing.is_empty());
 }
 
+/// What would not fit into the next handshake must not get there.
 #[test]
-fn the_largest_ticket_passes() {
+fn the_largest_ticket_passes_and_is_not_kept() {
     let configs = Configs::new();
     for (content, passes) in [(0xffff - 14, true), (0xffff - 13, false)] {
         let (mut near, mut far) = configs.raw(Ours::Client);
@@ -58,6 +59,14 @@ fn the_largest_ticket_passes() {
         assert_eq!(near.end(), end);
         assert_eq!(near.plain == b"behind it", passes);
     }
+    // One that is kept; the server does not know it.
+    let (mut near, mut far) = configs.raw(Ours::Client);
+    for part in ticket(&bytes(32_000)).chunks(16_000) {
+        near.hear(&far.seal(ContentType::Handshake, part));
+    }
+    assert_eq!(near.end(), "open");
+    let (_, far) = configs.pair(Ours::Client);
+    assert_eq!(far.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[test]
