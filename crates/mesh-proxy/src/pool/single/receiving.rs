@@ -18,6 +18,8 @@ use crate::pool::Pool;
 /// How much is read at a time, at least and at most, in bytes.
 const LEAST: usize = 8 << 10;
 const MOST: usize = 64 << 10;
+/// Every how many reads of a body of unknown length the kernel is told to acknowledge late.
+const REMINDED: u8 = 16;
 
 /// What comes from a connection.
 pub(super) struct Incoming {
@@ -25,6 +27,8 @@ pub(super) struct Incoming {
     buf: BytesMut,
     /// How much to read at a time.
     at_once: usize,
+    /// How many reads of a body of unknown length are left until the kernel is reminded.
+    unreminded: u8,
 }
 
 impl Incoming {
@@ -34,6 +38,7 @@ impl Incoming {
             connection,
             buf: BytesMut::new(),
             at_once: LEAST,
+            unreminded: 0,
         }
     }
 
@@ -61,6 +66,15 @@ impl Incoming {
             self.at_once = (self.at_once / 2).max(LEAST);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Has what comes acknowledged late: events come in many small pieces, and the kernel would answer each.
+    fn acknowledge_late(&mut self) {
+        if self.unreminded == 0 {
+            self.unreminded = REMINDED;
+            self.connection.io().acknowledge_late();
+        }
+        self.unreminded -= 1;
     }
 }
 
@@ -148,6 +162,9 @@ impl Open {
                 self.framing.closed()?;
                 self.home = None;
                 return Poll::Ready(Ok(None));
+            }
+            if self.framing.left().is_none() {
+                self.incoming.acknowledge_late();
             }
         }
     }
