@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -81,6 +82,11 @@ impl StateDir {
             Ok(_) => Ok(Some(bytes)),
             Err(source) => Err(io_error(&path, source)),
         }
+    }
+
+    /// When a file was written last; none: it is not there, or nobody knows.
+    pub fn written(&self, name: &str) -> Option<SystemTime> {
+        self.path(name).metadata().ok()?.modified().ok()
     }
 
     /// Replaces a file, readable by its owner only.

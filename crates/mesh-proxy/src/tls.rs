@@ -85,6 +85,8 @@ pub struct Credentials {
     pub identity: Identity,
     /// Unique in this process, and larger than that of earlier ones.
     pub generation: u64,
+    /// When they came. That is later than the leaf starts to hold, which allows for clocks that go wrong.
+    pub came: SystemTime,
     /// When the leaf starts to hold.
     pub not_before: SystemTime,
     /// When the leaf ends.
@@ -177,6 +179,7 @@ impl Credentials {
         Ok(Self {
             identity,
             generation: next_generation(),
+            came: SystemTime::now(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             serial: leaf.serial,

@@ -19,7 +19,7 @@ impl Keeper {
         let random = Random::default();
         loop {
             if let Some(credentials) = self.cell.load_full() {
-                sleep_until(renewal(&credentials, SystemTime::now(), &random)).await;
+                sleep_until(renewal(&credentials, &random)).await;
             }
             while let Err(error) = self.renew().await {
                 self.observe.certificate("failed");
@@ -68,11 +68,12 @@ impl Keeper {
     }
 }
 
-/// When credentials that are there at `now` should be renewed.
-fn renewal(credentials: &Credentials, now: SystemTime, random: &Random) -> SystemTime {
-    let left = credentials.not_after.duration_since(now).unwrap_or_default();
+/// When credentials should be renewed.
+fn renewal(credentials: &Credentials, random: &Random) -> SystemTime {
+    let came = credentials.came;
+    let life = credentials.not_after.duration_since(came).unwrap_or_default();
     let part = RENEW_AT + VARIES * (crate::observe::random::percentage(random.next()) / 50.0 - 1.0);
-    now + left.mul_f64(part / 100.0)
+    came + life.mul_f64(part / 100.0)
 }
 
 async fn sleep_until(time: SystemTime) {
@@ -89,19 +90,21 @@ mod tests {
     use crate::testing::Authority;
 
     #[test]
-    fn renewal_is_at_about_70_percent_of_what_is_left() {
-        let credentials = Authority::new().credentials("spiffe://mesh.local/ns/ml/sa/web");
+    fn renewal_is_at_about_70_percent_of_the_life_they_had_when_they_came() {
+        let mut credentials = Authority::new().credentials("spiffe://mesh.local/ns/ml/sa/web");
         let random = Random::default();
-        let now = SystemTime::now();
-        let left = credentials.not_after.duration_since(now).unwrap().as_secs_f64();
-        for _ in 0..1_000 {
-            let at = renewal(&credentials, now, &random)
-                .duration_since(now)
-                .unwrap()
-                .as_secs_f64();
-            assert!((0.65..=0.75).contains(&(at / left)));
+        // Whether they came now or were saved long ago.
+        for earlier in [0, 600, 86_400] {
+            let came = SystemTime::now() - Duration::from_secs(earlier);
+            credentials.came = came;
+            let life = credentials.not_after.duration_since(came).unwrap().as_secs_f64();
+            for _ in 0..1_000 {
+                let at = renewal(&credentials, &random).duration_since(came).unwrap();
+                assert!((0.65..=0.75).contains(&(at.as_secs_f64() / life)));
+            }
         }
         let ended = credentials.not_after + Duration::from_secs(1);
-        assert_eq!(renewal(&credentials, ended, &random), ended);
+        credentials.came = ended;
+        assert_eq!(renewal(&credentials, &random), ended);
     }
 }

@@ -93,7 +93,11 @@ pub fn load(state: &StateDir) -> Result<Option<Credentials>, LoadError> {
     let Some(text) = state.read(FILE)? else {
         return Ok(None);
     };
-    Ok(Some(Material::from_pem(&text)?.credentials()?))
+    let mut credentials = Material::from_pem(&text)?.credentials()?;
+    if let Some(written) = state.written(FILE) {
+        credentials.came = written.min(credentials.came);
+    }
+    Ok(Some(credentials))
 }
 
 /// Saves credentials ([`Material::to_pem`]) in place of those before.
@@ -106,7 +110,7 @@ pub fn save(state: &StateDir, text: &str) -> Result<(), StateError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use rustls::pki_types::PrivateKeyDer;
 
@@ -142,6 +146,25 @@ mod tests {
             (loaded.identity.to_string().as_str(), loaded.chain()),
             (WEB, &*material.chain)
         );
+    }
+
+    #[test]
+    fn what_is_loaded_came_when_it_was_saved() {
+        let root = tempfile::tempdir().unwrap();
+        let state = state(&root);
+        let text = material(&Authority::new(), Ok(Duration::from_secs(60))).to_pem();
+        save(&state, &text).unwrap();
+        let now = SystemTime::now();
+        for (written, at_most) in [
+            (now - Duration::from_secs(40), now - Duration::from_secs(40)),
+            // A clock that was set back since.
+            (now + Duration::from_secs(3_600), now + Duration::from_secs(60)),
+        ] {
+            let file = std::fs::File::open(root.path().join("s").join(FILE)).unwrap();
+            file.set_modified(written).unwrap();
+            let came = load(&state).unwrap().unwrap().came;
+            assert!(came <= at_most, "{came:?}");
+        }
     }
 
     #[test]
