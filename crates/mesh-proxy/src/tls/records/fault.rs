@@ -28,7 +28,7 @@ impl From<Error> for Fault {
             Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
                 Some(AlertDescription::IllegalParameter)
             }
-            Error::InvalidMessage(message) => Some(message.clone().into()),
+            Error::InvalidMessage(message) => Some((*message).into()),
             Error::PeerMisbehaved(_)
             | Error::InappropriateMessage { .. }
             | Error::InappropriateHandshakeMessage { .. } => Some(AlertDescription::UnexpectedMessage),

@@ -76,7 +76,7 @@ impl Configs {
         };
         let (mut far, mut held) = (self.handshake(theirs), Vec::new());
         let near = shake(self.handshake(ours), |bytes| step(&mut far, &mut held, bytes));
-        (near, Near::new(far, held))
+        (near, Near::new(far, &held))
     }
 }
 
@@ -100,7 +100,7 @@ fn shake(mut near: Handshake, mut far: impl FnMut(&[u8]) -> Vec<u8>) -> Near {
         heard = far(&step(&mut near, &mut held, &heard));
     }
     held.extend_from_slice(&heard);
-    Near::new(near, held)
+    Near::new(near, &held)
 }
 
 /// Takes everything that is to be sent.
@@ -164,7 +164,7 @@ struct Near {
 }
 
 impl Near {
-    fn new(handshake: Handshake, held: Vec<u8>) -> Self {
+    fn new(handshake: Handshake, held: &[u8]) -> Self {
         let (_, records) = handshake.finish().unwrap();
         let mut near = Self {
             records,
@@ -172,7 +172,7 @@ impl Near {
             held: Vec::new(),
             plain: Vec::new(),
         };
-        near.hear(&held);
+        near.hear(held);
         near
     }
 

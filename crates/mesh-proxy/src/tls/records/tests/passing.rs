@@ -147,7 +147,7 @@ fn what_comes_with_the_end_of_the_handshake_is_not_lost() {
     last.extend(write(&mut far, &bytes(20_000)));
     let said = step(&mut near, &mut held, &last);
     assert!(near.is_over() && held.len() > 20_000);
-    let mut near = Near::new(near, held);
+    let mut near = Near::new(near, &held);
     let expected = [vec![0; 100], vec![1; 100], vec![2; 100], bytes(20_000)].concat();
     assert!(near.plain == expected);
     let answer = [said, near.say(b"answer")].concat();

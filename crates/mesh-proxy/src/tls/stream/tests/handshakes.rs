@@ -8,8 +8,8 @@ use super::*;
 async fn whoever_proved_to_be_somebody_is_known() {
     let configs = Configs::new();
     let (near, far) = duplex(4096);
-    let connecting = TlsStream::connect(near, configs.client, name());
-    let accepting = TlsStream::accept(far, configs.server);
+    let connecting = Box::pin(TlsStream::connect(near, configs.client, name()));
+    let accepting = Box::pin(TlsStream::accept(far, configs.server));
     let (near, far) = bounded(async { tokio::join!(connecting, accepting) }).await;
     let (far, peer) = far.unwrap();
     assert_eq!(peer, Some(identity(WEB)));
