@@ -107,7 +107,7 @@ impl Handshake {
         if !self.is_over() && records.len() - used > HELD {
             return Err(InvalidMessage::HandshakePayloadTooLarge.into());
         }
-        self.given = whole - used;
+        self.given = whole.saturating_sub(used);
         Ok(used)
     }
 

@@ -9,7 +9,8 @@ use rustls::{ConnectionTrafficSecrets, Error, HandshakeType, SupportedCipherSuit
 use super::fault::Fault;
 
 /// How many bytes a ticket may have that is kept. It stands in the first message of the handshake that uses it, where 64 KiB is
-/// all there is for it and everything else: rustls 0.23.46 panics if that does not fit.
+/// all there is for it and everything else: if that does not fit, rustls 0.23.46 writes a wrong length, or panics where debug
+/// assertions are on.
 const TICKET: usize = 32 << 10;
 
 /// The secrets of one side.
