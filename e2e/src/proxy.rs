@@ -78,6 +78,25 @@ impl Proxy {
         .await
     }
 
+    /// Waits until a configuration is in its state: from then on it starts without the control plane.
+    ///
+    /// # Errors
+    /// When it has no state, or saves nothing.
+    pub async fn saved(&self) -> Result<()> {
+        let mut arguments = self
+            .arguments
+            .iter()
+            .skip_while(|argument| *argument != "--state");
+        let state = arguments
+            .nth(1)
+            .context("a sidecar without --state saves nothing")?;
+        let file = Path::new(state).join("config.bin");
+        wait::until(&format!("{}", file.display()), async || {
+            Ok(file.exists().then_some(()))
+        })
+        .await
+    }
+
     /// Kills it, and starts it again with the same arguments and state; its join token was used up by the first start.
     ///
     /// # Errors

@@ -66,6 +66,9 @@ async fn a_proxy_that_is_told_to_end_finishes_its_streams() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_needs_its_token_once_and_the_control_plane_never_again() -> Result<()> {
     let mut mesh = Canary::start(1, [100, 0]).await?;
+    for name in ["caller-0", "stable"] {
+        mesh.mesh.proxy(name)?.saved().await?;
+    }
     mesh.mesh.kill_control()?;
     for name in ["caller-0", "stable"] {
         // The token was used up by the first start.
