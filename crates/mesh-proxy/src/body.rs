@@ -16,7 +16,7 @@ pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
 pub use sending::Sending;
-pub(crate) use sending::ready_to_send;
+pub(crate) use sending::poll_room;
 pub use served::Served;
 pub use server::{ServerBody, ServerError};
 pub use upload::Upload;

@@ -10,7 +10,7 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use crate::body::ready_to_send;
+use crate::body::poll_room;
 
 /// How many bytes are taken of one write at most.
 const PIECE: usize = 16 << 10;
@@ -101,11 +101,9 @@ impl AsyncWrite for Tunnel {
         if let Poll::Ready(reset) = outgoing.poll_reset(cx) {
             return Poll::Ready(Err(broken(reset.map_or_else(|error| error, h2::Error::from))));
         }
-        outgoing.reserve_capacity(1);
-        if !ready_to_send(outgoing, cx).map_err(broken)? {
-            return Poll::Pending;
-        }
-        let written = buf.len().min(PIECE);
+        let piece = buf.len().min(PIECE);
+        outgoing.reserve_capacity(piece);
+        let written = piece.min(ready!(poll_room(outgoing, cx)).map_err(broken)?);
         outgoing
             .send_data(Bytes::copy_from_slice(&buf[..written]), false)
             .map_err(broken)?;

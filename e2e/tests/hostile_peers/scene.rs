@@ -26,8 +26,9 @@ pub(crate) const CONNECTIONS: usize = 300;
 pub(crate) const SLOWER: u32 = 25;
 /// A time below this counts as this: what is too small to be compared.
 const FLOOR: Duration = Duration::from_millis(4);
-/// What h2 0.4.20 asserts of a connection that is let go of, in debug builds only: it is not so of every one that was cut
-/// off. It ends the task of that connection, which is over anyway.
+/// What h2 0.4.20 asserts of a connection that is let go of, in debug builds only: that none of its streams is counted as
+/// open. It is not so if a client lowers its window behind the end of an answer to a request that it never ended. It ends
+/// the task of that connection, which is over anyway.
 const H2_DEBUG_ASSERTION: &str = "proto/streams/counts.rs:369";
 /// How many requests are too few for a median.
 const FEW: usize = 20;

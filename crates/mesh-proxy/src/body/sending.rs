@@ -8,7 +8,7 @@ use h2::{Reason, SendStream};
 use http_body::Body;
 use tokio::time::Instant;
 
-/// Sends a body piece by piece, each when the window is open.
+/// Sends a body piece by piece, and of each as much as there is a window for.
 pub struct Sending<B> {
     body: B,
     stream: SendStream<Bytes>,
@@ -66,14 +66,24 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
-            if let Some((piece, last)) = self.piece.take() {
-                if piece.len() > self.at_once && !ready_to_send(&mut self.stream, cx)? {
+            if let Some((mut piece, last)) = self.piece.take() {
+                let room = if piece.len() > self.at_once {
+                    poll_room(&mut self.stream, cx)?
+                } else {
+                    Poll::Ready(piece.len())
+                };
+                let Poll::Ready(room) = room else {
                     self.waits_since.get_or_insert_with(Instant::now);
                     self.piece = Some((piece, last));
                     return Poll::Pending;
-                }
+                };
                 self.at_once = 0;
                 self.waits_since = None;
+                if room < piece.len() {
+                    self.stream.send_data(piece.split_to(room), false)?;
+                    self.piece = Some((piece, last));
+                    continue;
+                }
                 self.stream.send_data(piece, last)?;
                 if last {
                     return Poll::Ready(Ok(()));
@@ -91,7 +101,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 // A part of the window is asked for only when there is something to send: what is kept in reserve
                 // is kept from other streams.
                 Ok(piece) => {
-                    self.stream.reserve_capacity(1);
+                    self.stream.reserve_capacity(piece.len());
                     self.piece = Some((piece, self.body.is_end_stream()));
                 }
                 Err(frame) => {
@@ -105,15 +115,98 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 }
 
-/// Whether the window is open; h2 asks for as much of it as a piece is long once it has the piece.
-pub(crate) fn ready_to_send(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Result<bool, h2::Error> {
-    while stream.capacity() == 0 {
-        match stream.poll_capacity(cx) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(Some(capacity)) => capacity.map(drop)?,
+/// How many bytes of those asked for may be sent now: at least one.
+///
+/// h2 (0.4.20) would take more and keep it until there is a window. But if it has the end of an answer and no window for
+/// it when the stream is let go of, and the request has not ended, a client that resets the stream has it counted as open
+/// for good: the connection has a place less, and is never idle when it drains. So it still does if the client lowers its
+/// window in between.
+pub(crate) fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, h2::Error>> {
+    loop {
+        match stream.capacity() {
+            0 => {}
+            room => return Poll::Ready(Ok(room)),
+        }
+        match ready!(stream.poll_capacity(cx)) {
+            Some(capacity) => capacity.map(drop)?,
             // It was reset, or is over.
-            Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
+            None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
         }
     }
-    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tokio::io::DuplexStream;
+    use tokio::task::spawn;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"answered before the request has ended";
+
+    /// Answers every request without reading it, one at a time.
+    async fn serve(io: DuplexStream) {
+        let mut connection = h2::server::Builder::new()
+            .max_concurrent_streams(1)
+            .handshake(io)
+            .await
+            .unwrap();
+        while let Some(Ok((request, mut reply))) = connection.accept().await {
+            let outgoing = reply.send_response(Response::new(()), false).unwrap();
+            let body = Full::new(Bytes::from_static(ANSWER));
+            let mut sending = Sending::new(body, outgoing, 0, Reason::INTERNAL_ERROR);
+            drop(request);
+            spawn(async move { poll_fn(|cx| sending.poll_send(cx)).await });
+        }
+    }
+
+    /// Asks for an answer and reads so much of it, and resets the stream then.
+    async fn ask(client: h2::client::SendRequest<Bytes>, bytes: usize) -> Result<(), h2::Error> {
+        let (answer, mut outgoing) = client.ready().await?.send_request(Request::new(()), false)?;
+        let mut incoming = answer.await?.into_body();
+        let mut read = 0;
+        while read < bytes {
+            read += incoming.data().await.unwrap()?.len();
+        }
+        outgoing.send_reset(Reason::CANCEL);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_reset_before_its_answer_was_sent_is_not_counted_for_ever() {
+        for window in [1, 8, ANSWER.len() - 1, ANSWER.len(), 1 << 10] {
+            let (near, far) = tokio::io::duplex(1 << 10);
+            let served = spawn(serve(far));
+            let mut builder = h2::client::Builder::new();
+            let asking = async {
+                let (client, connection) = builder
+                    .initial_window_size(window as u32)
+                    .handshake(near)
+                    .await
+                    .unwrap();
+                let driven = spawn(connection);
+                for stream in 0..3 {
+                    let asked = ask(client.clone(), window.min(ANSWER.len())).await;
+                    assert!(
+                        asked.is_ok(),
+                        "stream {stream}, with a window of {window}: {asked:?}"
+                    );
+                }
+                drop(client);
+                driven.await.unwrap().unwrap();
+                // In debug builds h2 asserts that no stream is left.
+                served.await.unwrap();
+            };
+            timeout(Duration::from_secs(30), asking).await.unwrap();
+        }
+    }
 }
