@@ -65,11 +65,12 @@ pub struct Mesh {
     pub tracing: Option<Tracing>,
 }
 
-impl From<&MeshConfigSpec> for Mesh {
-    fn from(spec: &MeshConfigSpec) -> Self {
+impl Mesh {
+    /// What a MeshConfig says of a mesh of this trust domain.
+    pub fn new(spec: &MeshConfigSpec, trust_domain: &TrustDomain) -> Self {
         let log = &spec.telemetry.access_log;
         Self {
-            trust_domain: spec.trust_domain.clone(),
+            trust_domain: trust_domain.clone(),
             mtls: spec.mtls,
             read_ahead_bytes: spec.inference.read_ahead_bytes as usize,
             beyond_read_ahead: spec.inference.beyond_read_ahead,

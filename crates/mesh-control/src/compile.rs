@@ -58,15 +58,11 @@ impl View {
             workloads: Vec::new(),
             warnings: Vec::new(),
         };
-        let defaults = MeshConfigSpec {
-            trust_domain: index.trust_domain().clone(),
-            ..MeshConfigSpec::default()
-        };
-        let mut mesh = Mesh::from(&defaults);
+        let mut mesh = Mesh::new(&MeshConfigSpec::default(), index.trust_domain());
         let (mut routes, mut policies) = (BTreeMap::new(), BTreeMap::new());
         for stored in index.documents() {
             match &stored.document {
-                Document::MeshConfig(object) => mesh = Mesh::from(&object.spec),
+                Document::MeshConfig(object) => mesh = Mesh::new(&object.spec, index.trust_domain()),
                 Document::Service(object) => documents.services.push(object),
                 Document::Workload(object) => documents.workloads.push(object),
                 Document::ModelRoute(object) => {

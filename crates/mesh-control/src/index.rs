@@ -162,7 +162,11 @@ impl Index {
     fn alone(&self, document: &Document) -> Vec<Problem> {
         let mut problems = validate::alone(document);
         if let Document::MeshConfig(object) = document
-            && object.spec.trust_domain != self.trust_domain
+            && object
+                .spec
+                .trust_domain
+                .as_ref()
+                .is_some_and(|domain| *domain != self.trust_domain)
         {
             let reason = format!(
                 "the control plane was started with trust domain {}: write it here too, or leave the field out",

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
 use mesh_api::document::{MeshConfigSpec, ModelRouteSpec};
+use mesh_api::identity::TrustDomain;
 use mesh_api::inference::Operation;
 use mesh_api::matching;
 use mesh_api::name::{Name, ObjectName};
@@ -42,7 +43,7 @@ const CHANGES: u32 = 200;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    let mesh = Mesh::from(&MeshConfigSpec::default());
+    let mesh = Mesh::new(&MeshConfigSpec::default(), &TrustDomain::default());
     let everything = message(&snapshot(&mesh)?.since(None));
     let resident = resident_kilobytes()?;
     let (decoding, first) = fastest(|| Ok(Snapshot::after(None, wire::delta(everything.clone())?)?))?;

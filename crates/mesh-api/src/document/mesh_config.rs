@@ -10,8 +10,9 @@ use crate::identity::TrustDomain;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshConfigSpec {
-    /// The trust domain of every identity; it must be the one the control plane was started with; default: `mesh.local`
-    pub trust_domain: TrustDomain,
+    /// The trust domain of every identity; it must be the one the control plane was started with; default: that one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<TrustDomain>,
     /// What inbound listeners accept; default: `strict`
     pub mtls: MtlsMode,
     /// How model requests are read

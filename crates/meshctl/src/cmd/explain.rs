@@ -90,7 +90,7 @@ impl Explain {
         let names: Vec<(ObjectName, ObjectName)> = names.map(|name| (name.clone(), name)).collect();
         let service = meant("Service", &self.service, context.namespace(), names)?;
         let domain = documents.iter().find_map(|document| match document {
-            Document::MeshConfig(object) => Some(object.spec.trust_domain.clone()),
+            Document::MeshConfig(object) => object.spec.trust_domain.clone(),
             _ => None,
         });
         let explanation = self.explain(&documents, &service, domain.unwrap_or_default())?;

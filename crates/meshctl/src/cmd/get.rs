@@ -82,7 +82,10 @@ fn summary(document: &Document) -> String {
         Document::MeshConfig(object) => {
             let mode = serde_json::to_value(object.spec.mtls).unwrap_or_default();
             let mode = mode.as_str().unwrap_or_default().to_owned();
-            format!("trust domain {}, mtls {mode}", object.spec.trust_domain)
+            match &object.spec.trust_domain {
+                Some(domain) => format!("trust domain {domain}, mtls {mode}"),
+                None => format!("mtls {mode}"),
+            }
         }
         Document::Service(object) => {
             let ports = object.spec.ports.iter();
