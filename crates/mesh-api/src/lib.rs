@@ -8,6 +8,8 @@ pub mod duration;
 pub mod explain;
 pub mod identity;
 pub mod inference;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod matching;
 pub mod name;
 pub mod route;

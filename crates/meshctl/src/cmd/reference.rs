@@ -1,13 +1,13 @@
-//! `meshctl reference`: the reference documentation, written from the types: a page and a schema per kind, and a page
-//! about the command line.
+//! `meshctl reference`: what is written from the types: the reference documentation (a page and a schema per kind, a page
+//! about the command line) and the CustomResourceDefinitions.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use mesh_api::document::Kind;
-use mesh_api::schema;
+use mesh_api::{kubernetes, schema};
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -17,24 +17,45 @@ use crate::error::Outcome;
 /// Flags of `meshctl reference`.
 #[derive(Args, Debug)]
 pub(crate) struct Reference {
-    /// The folder to write to
+    /// The folder to write pages and schemas to
     #[arg(long, default_value = "docs/reference")]
     dir: PathBuf,
+    /// The folder to write CustomResourceDefinitions to
+    #[arg(long, default_value = "charts/mesh/crds")]
+    crds: PathBuf,
 }
 
 impl Reference {
-    /// Writes all pages.
+    /// Writes all pages and definitions.
     pub(crate) fn run(&self, context: &Context) -> Outcome {
-        for (name, text) in pages() {
-            let path = self.dir.join(&name);
-            if let Some(dir) = path.parent() {
-                std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        for (dir, files) in [(&self.dir, pages()), (&self.crds, definitions()?)] {
+            for (name, text) in files {
+                let path = dir.join(&name);
+                write(&path, &text)?;
+                context.printer.say(path.display().to_string());
             }
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            context.printer.say(path.display().to_string());
         }
         Ok(())
     }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Every CustomResourceDefinition: its file and its text.
+fn definitions() -> anyhow::Result<Vec<(String, String)>> {
+    let all = kubernetes::crds().context("a definition is not one")?;
+    all.iter()
+        .map(|definition| {
+            let text = serde_saphyr::to_string(definition).context("cannot write a definition as YAML")?;
+            let head = "# Written by `meshctl reference` from the types: change them, not this file.\n";
+            Ok((kubernetes::file_name(definition), format!("{head}{text}")))
+        })
+        .collect()
 }
 
 /// Every page: its file and its text.
@@ -255,23 +276,38 @@ fn trimmed(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     /// `UPDATE=1 cargo test -p meshctl reference` writes what has changed.
     #[test]
     fn the_reference_is_in_step_with_the_types() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
-        for (name, text) in pages() {
-            let path = dir.join(&name);
+        in_step("docs/reference", pages());
+    }
+
+    #[test]
+    fn the_definitions_are_in_step_with_the_types() {
+        in_step("charts/mesh/crds", definitions().unwrap());
+    }
+
+    fn in_step(dir: &str, files: Vec<(String, String)>) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir);
+        for (name, text) in files {
+            let path = root.join(&name);
             if std::env::var_os("UPDATE").is_some() {
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(&path, &text).unwrap();
+                write(&path, &text).unwrap();
             }
             let written = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 written == text,
-                "docs/reference/{name} is not what the types say: run `UPDATE=1 cargo test -p meshctl reference`"
+                "{dir}/{name} is not what the types say: run `UPDATE=1 cargo test -p meshctl reference`"
             );
+        }
+    }
+
+    #[test]
+    fn a_definition_is_read_back_as_it_was_written() {
+        for (definition, (file, text)) in kubernetes::crds().unwrap().iter().zip(definitions().unwrap()) {
+            let read: Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(read, serde_json::to_value(definition).unwrap(), "{file}");
         }
     }
 }
