@@ -1,4 +1,4 @@
-//! What the control plane is started with.
+//! What the control plane is started with: standalone here, on Kubernetes in `kubernetes`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,9 +7,15 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use mesh_api::identity::TrustDomain;
 
+pub mod kubernetes;
+
 /// The control plane of the mesh: documents in, configuration and identity out.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "mesh-control", version)]
+#[command(
+    name = "mesh-control",
+    version,
+    after_help = "`mesh-control kubernetes` runs a control plane on Kubernetes: see `mesh-control kubernetes --help`."
+)]
 pub struct Config {
     /// Folder of YAML documents, or one file
     #[arg(long, value_name = "DIR|FILE")]

@@ -4,15 +4,25 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use mesh_control::config::{Config, LogFormat};
+use mesh_control::config::{Config, LogFormat, kubernetes};
 use mesh_control::serve;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    start_log(config.log_format);
-    match run(config) {
+    let on_kubernetes = std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "kubernetes");
+    let result = if on_kubernetes {
+        let config = kubernetes::Config::parse_from(std::env::args_os().skip(1));
+        start_log(config.log_format);
+        run(run_on_kubernetes(config))
+    } else {
+        let config = Config::parse();
+        start_log(config.log_format);
+        run(run_standalone(config))
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -21,25 +31,65 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn run(control_plane: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("start the runtime")?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-        let mut running = serve::start(config).await?;
+        .context("start the runtime")?
+        .block_on(control_plane)
+}
+
+async fn run_standalone(config: Config) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let mut running = serve::standalone::start(config).await?;
+    tokio::select! {
+        () = signals.told() => {}
+        error = running.failed() => return Err(error),
+    }
+    tracing::info!("stops");
+    running.stop().await;
+    Ok(())
+}
+
+async fn run_on_kubernetes(config: kubernetes::Config) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let mut running = tokio::select! {
+        running = serve::kubernetes::start(config) => running?,
+        () = signals.told() => return Ok(()),
+    };
+    tokio::select! {
+        () = signals.told() => {}
+        error = running.failed() => return Err(error),
+    }
+    tracing::info!("stops");
+    tokio::select! {
+        () = running.stop() => {}
+        () = signals.told() => tracing::warn!("told again: ending at once"),
+    }
+    Ok(())
+}
+
+/// What tells a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("wait for SIGINT")?,
+        })
+    }
+
+    async fn told(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            error = running.failed() => return Err(error),
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        tracing::info!("stops");
-        running.stop().await;
-        Ok(())
-    })
+    }
 }
 
 fn start_log(format: LogFormat) {

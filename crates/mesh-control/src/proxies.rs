@@ -8,6 +8,8 @@ use mesh_api::snapshot::{Snapshot, Version};
 use mesh_api::wire::admin;
 use tokio::sync::watch;
 
+use crate::ca::TrustId;
+
 /// How long a proxy that went away is remembered, in seconds.
 const REMEMBERED: i64 = 600;
 /// The most proxies that are remembered, connected or not.
@@ -45,6 +47,18 @@ struct Known {
     refusal: String,
     certificate_expiry: i64,
     serves: Option<Arc<Snapshot>>,
+    trust: TrustId,
+}
+
+/// How many proxies have what they should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrustCounts {
+    /// All that are connected.
+    pub proxies: usize,
+    /// Of these, those that trust just what they should.
+    pub trusting: usize,
+    /// Of these, those whose certificate is signed by the root that signs.
+    pub signed: usize,
 }
 
 /// What a proxy says when it connects.
@@ -56,6 +70,8 @@ pub struct Hello {
     pub version: Version,
     /// When its certificate ends, in seconds since 1970.
     pub certificate_expiry: i64,
+    /// What came with its certificate.
+    pub trust: TrustId,
 }
 
 /// There are too many proxies.
@@ -118,6 +134,7 @@ impl Proxies {
             refusal: String::new(),
             certificate_expiry: hello.certificate_expiry,
             serves: serves.clone(),
+            trust: hello.trust,
         };
         let connected = Connected {
             proxies: self.clone(),
@@ -165,6 +182,22 @@ impl Proxies {
         }
     }
 
+    /// How many of those that are connected have this.
+    pub fn trust(&self, wanted: &TrustId) -> TrustCounts {
+        let mut counts = TrustCounts::default();
+        for proxy in self.lock().values().filter(|proxy| proxy.connected) {
+            counts.proxies += 1;
+            counts.trusting += usize::from(proxy.trust.bundle == wanted.bundle);
+            counts.signed += usize::from(proxy.trust.signer == wanted.signer);
+        }
+        counts
+    }
+
+    /// How many are connected.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|proxy| proxy.connected).count()
+    }
+
     /// Tells when the list changes.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -196,6 +229,11 @@ impl Connected {
             proxy.refusal.clear();
             proxy.serves = Some(serves);
         });
+    }
+
+    /// The proxy has a certificate that came with this.
+    pub fn trusts(&self, trust: TrustId) {
+        self.change(|proxy| proxy.trust = trust);
     }
 
     /// The proxy can't be brought to the newest version, for this reason.
@@ -247,6 +285,7 @@ mod tests {
             software: "mesh-proxy 0.1.0".into(),
             version: Version(version),
             certificate_expiry: 9,
+            trust: TrustId::default(),
         }
     }
 
@@ -282,6 +321,34 @@ mod tests {
         drop(old);
         let list = proxies.list(Version(3), now).proxies;
         assert!(list[0].connected && list[0].refusal.is_empty());
+    }
+
+    #[test]
+    fn what_proxies_trust_is_counted_while_they_are_connected() {
+        let proxies = Arc::new(Proxies::default());
+        let (old, mixed, new) = (TrustId::read("a.1"), TrustId::read("a.2"), TrustId::read("b.2"));
+        let saying = |id: &str, trust: &TrustId| {
+            let hello = Hello {
+                trust: trust.clone(),
+                ..hello(0)
+            };
+            proxies.connect(key("ml/a", id), hello, 1).unwrap().0
+        };
+        let (first, second, third) = (
+            saying("1", &old),
+            saying("2", &mixed),
+            saying("3", &TrustId::default()),
+        );
+        let counts = |proxies, trusting, signed| TrustCounts {
+            proxies,
+            trusting,
+            signed,
+        };
+        assert_eq!(proxies.trust(&mixed), counts(3, 1, 2));
+        first.trusts(new.clone());
+        assert_eq!(proxies.trust(&new), counts(3, 2, 1));
+        drop((second, third));
+        assert_eq!(proxies.trust(&new), counts(1, 1, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The TLS listener: our own certificate, renewed without a restart, and who is at the other end.
 //!
 //! A certificate of the caller is asked for and verified, but not demanded: a proxy that has none yet comes with a
-//! join token. What needs a certificate refuses callers without one, and such callers are not kept for long.
+//! token. What needs a certificate refuses callers without one, and such callers are not kept for long.
 
 use std::future::Future;
 use std::io;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
@@ -25,7 +27,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use crate::ca::Authority;
+use crate::ca::{Authority, ServerNames, Trust};
 use crate::peer::Peer;
 
 /// How long a handshake may take.
@@ -39,12 +41,28 @@ const MAX_STRANGERS: usize = 512;
 /// How often our own certificate's age is looked at: often enough for the shortest life, of a few seconds.
 const RENEWAL_CHECK: Duration = Duration::from_secs(1);
 
-/// Our side of the handshake, replaced when our certificate is.
+/// Our side of the handshake, replaced when our certificate is, or what we trust.
 #[derive(Debug)]
 pub struct ServerTls {
     authority: Arc<Authority>,
-    config: ArcSwap<ServerConfig>,
-    renew: ArcSwap<OffsetDateTime>,
+    listener: Listener,
+    current: ArcSwap<Current>,
+}
+
+/// Who listens, and to whom.
+#[derive(Clone, Debug)]
+pub enum Listener {
+    /// To proxies over HTTP/2: they may show certificates of the mesh.
+    Proxies(ServerNames),
+    /// To the API server over HTTP/1.1: who it is, is not asked.
+    Webhooks(ServerNames),
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    trust: Arc<Trust>,
+    renew: OffsetDateTime,
 }
 
 impl ServerTls {
@@ -52,33 +70,42 @@ impl ServerTls {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn new(authority: Arc<Authority>, now: OffsetDateTime) -> Result<Self> {
-        let (config, renew) = server_config(&authority, now)?;
+    pub fn new(authority: Arc<Authority>, listener: Listener, now: OffsetDateTime) -> Result<Self> {
+        let current = Current::new(&authority, &listener, now)?;
         Ok(Self {
             authority,
-            config: ArcSwap::from_pointee(config),
-            renew: ArcSwap::from_pointee(renew),
+            listener,
+            current: ArcSwap::from_pointee(current),
         })
     }
 
-    /// Renews our certificate when it is time; connections that stand are not touched.
+    /// Renews our certificate when it is time, and when roots changed; connections that stand are not touched.
     ///
     /// # Errors
     /// When it can't be made; the old one stays.
     pub fn renew(&self, now: OffsetDateTime) -> Result<bool> {
-        if now < **self.renew.load() {
+        let current = self.current.load();
+        if now < current.renew && Arc::ptr_eq(&current.trust, &self.authority.trust()) {
             return Ok(false);
         }
-        let (config, renew) = server_config(&self.authority, now)?;
-        self.config.store(Arc::new(config));
-        self.renew.store(Arc::new(renew));
+        let next = Current::new(&self.authority, &self.listener, now)?;
+        self.current.store(Arc::new(next));
         Ok(true)
+    }
+
+    /// How handshakes are answered now.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load().config.clone()
     }
 
     /// Renews our certificate for as long as the control plane runs.
     pub async fn keep_renewed(&self) {
+        let mut trust = self.authority.follow();
         loop {
-            tokio::time::sleep(RENEWAL_CHECK).await;
+            tokio::select! {
+                () = tokio::time::sleep(RENEWAL_CHECK) => {}
+                _ = trust.changed() => {}
+            }
             match self.renew(OffsetDateTime::now_utc()) {
                 Ok(true) => tracing::info!("the control plane's certificate is renewed"),
                 Ok(false) => {}
@@ -88,28 +115,50 @@ impl ServerTls {
     }
 }
 
-fn server_config(authority: &Authority, now: OffsetDateTime) -> Result<(ServerConfig, OffsetDateTime)> {
-    let leaf = authority.server(now).context("certify the control plane")?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+impl Current {
+    fn new(authority: &Authority, listener: &Listener, now: OffsetDateTime) -> Result<Self> {
+        let trust = authority.trust();
+        let names = match listener {
+            Listener::Proxies(names) | Listener::Webhooks(names) => names,
+        };
+        let leaf = authority
+            .server(&trust, names, now)
+            .context("certify the control plane")?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context("offer TLS 1.3")?;
+        let (builder, protocol) = match listener {
+            Listener::Proxies(_) => (
+                builder.with_client_cert_verifier(verifier(&trust, provider)?),
+                b"h2".as_slice(),
+            ),
+            Listener::Webhooks(_) => (builder.with_no_client_auth(), b"http/1.1".as_slice()),
+        };
+        let mut config = builder
+            .with_single_cert(vec![leaf.certificate], leaf.key)
+            .context("use the control plane's certificate")?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        // A resumed session would be as good as a certificate that may have ended since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self {
+            config: Arc::new(config),
+            trust,
+            renew: leaf.renew,
+        })
+    }
+}
+
+fn verifier(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(authority.root().certificate().clone())
-        .context("trust the root")?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    for root in trust.bundle() {
+        roots.add(root.clone()).context("trust a root")?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .allow_unauthenticated()
         .build()
-        .context("verify callers")?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .context("offer TLS 1.3")?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![leaf.certificate], leaf.key)
-        .context("use the control plane's certificate")?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would be as good as a certificate that may have ended since.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok((config, leaf.renew))
+        .context("verify callers")
 }
 
 /// A connection after its handshake.
@@ -182,7 +231,7 @@ pub fn accept(
 
 async fn handshake(stream: TcpStream, address: SocketAddr, tls: &ServerTls) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let stream = TlsAcceptor::from(tls.config.load_full()).accept(stream).await?;
+    let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = leaf.map(Peer::of).transpose().map_err(io::Error::other)?;
     let deadline = match &peer {

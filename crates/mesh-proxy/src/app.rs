@@ -17,7 +17,7 @@ use crate::apply::{Applier, Listening};
 use crate::config::Config;
 use crate::control::Subscription;
 use crate::control::dial::Dialer;
-use crate::credentials::Keeper;
+use crate::credentials::{Keeper, Proof};
 use crate::discovery::Discovery;
 use crate::drain::Drain;
 use crate::observe::{Observe, report, spans};
@@ -61,14 +61,16 @@ impl Proxy {
         });
         let (renewed, generation) = watch::channel(0);
         let (latest, watched) = watch::channel(None);
+        let (wanted, wants) = watch::channel(String::new());
         let mut keeper = Keeper {
             workload: config.workload.clone(),
             identity: config.identity.clone(),
-            token_file: config.token_file.clone(),
+            proof: Proof::of(config),
             dialer: Arc::clone(&dialer),
             state: state.clone(),
             cell: Arc::clone(&shared.credentials),
             renewed,
+            wanted: wants,
             observe: Arc::clone(&observe),
         };
         keeper.load()?;
@@ -83,6 +85,7 @@ impl Proxy {
             dialer: Arc::clone(&dialer),
             credentials: Arc::clone(&shared.credentials),
             renewed: generation.clone(),
+            wanted,
             shared: Arc::clone(&shared),
             observe: Arc::clone(&observe),
             applier: Applier::new(Arc::clone(&shared), workers, inherited.unwrap_or_default()),

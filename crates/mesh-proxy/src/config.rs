@@ -35,6 +35,15 @@ pub struct Config {
     #[arg(long, value_name = "FILE", env = "MESH_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
+    /// File with the pod's service account token, on Kubernetes; read anew for each certificate, since it is rotated
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MESH_SERVICE_ACCOUNT_TOKEN_FILE",
+        conflicts_with = "token_file"
+    )]
+    pub service_account_token_file: Option<PathBuf>,
+
     /// Folder for the last configuration and the certificate; made if missing, closed to others. A proxy that is
     /// started with the folder of one that runs takes over from it: it gets its listeners, and the other drains and ends
     #[arg(long, value_name = "DIR", env = "MESH_STATE")]
@@ -164,5 +173,14 @@ mod tests {
                 "{bad:?}"
             );
         }
+        let two_tokens = [
+            "--control",
+            "h:1",
+            "--token-file",
+            "a",
+            "--service-account-token-file",
+            "b",
+        ];
+        assert!(parse(&two_tokens).is_err());
     }
 }

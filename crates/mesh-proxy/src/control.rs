@@ -39,6 +39,8 @@ pub struct Subscription {
     pub credentials: Arc<CredentialsCell>,
     /// Says when the credentials change.
     pub renewed: watch::Receiver<u64>,
+    /// Told what certificates should come with.
+    pub wanted: watch::Sender<String>,
     /// What workers read, and ask for.
     pub shared: Arc<Shared>,
     /// What is counted.
@@ -120,6 +122,8 @@ impl Subscription {
         let mut sweep = tokio::time::interval(discovery.sweep_interval());
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut refused, mut answered) = (None, !discovery.is_enabled());
+        let mut renewed = self.renewed.clone();
+        renewed.mark_unchanged();
         loop {
             let message = tokio::select! {
                 message = deltas.message() => message?,
@@ -132,6 +136,10 @@ impl Subscription {
                     }
                     continue;
                 }
+                Ok(()) = renewed.changed() => {
+                    say(&answers, Message::Trust(self.trust())).await?;
+                    continue;
+                }
                 _ = sweep.tick(), if discovery.is_enabled() => {
                     self.sweep();
                     continue;
@@ -139,6 +147,9 @@ impl Subscription {
             };
             let message = message.ok_or(Ended::Closed)?;
             backoff.reset();
+            if !message.trust.is_empty() {
+                self.wanted.send_replace(message.trust.clone());
+            }
             let uses = message.uses;
             let (answer, out_of_step) = self.take(message);
             if matches!(answer, Message::Ack(_)) {
@@ -168,7 +179,16 @@ impl Subscription {
             software: concat!("mesh-proxy ", env!("CARGO_PKG_VERSION")).to_owned(),
             version: if everything { 0 } else { serving },
             uses: self.shared.discovery.uses(),
+            trust: self.trust(),
         }
+    }
+
+    /// What came with the certificate at hand.
+    fn trust(&self) -> String {
+        let credentials = self.credentials.load();
+        credentials
+            .as_ref()
+            .map_or_else(String::new, |credentials| credentials.trust.clone())
     }
 
     /// Takes or refuses a Delta, and answers.

@@ -1,4 +1,5 @@
-//! How the proxy comes by its certificate: loaded from its state, obtained with a join token, renewed with itself.
+//! How the proxy comes by its certificate: loaded from its state, obtained with a join token and renewed with itself, or,
+//! on Kubernetes, obtained each time with the pod's service account token.
 //!
 //! Each certificate has a new key, which never leaves this process but for its own state directory. Key, chain and
 //! roots are checked together and swapped together; whatever goes wrong, the credentials before stay.
@@ -14,6 +15,7 @@ pub mod join;
 pub mod renew;
 pub mod store;
 
+use crate::config::Config;
 use crate::control::backoff::Backoff;
 use crate::control::dial::{DialError, Dialer};
 use crate::observe::Observe;
@@ -27,8 +29,8 @@ pub struct Keeper {
     pub workload: ObjectName,
     /// Who it is; none: asked of the control plane.
     pub identity: Option<Identity>,
-    /// The file with the join token for the first certificate.
-    pub token_file: Option<PathBuf>,
+    /// What it proves itself with.
+    pub proof: Proof,
     /// The way to the control plane.
     pub dialer: Arc<Dialer>,
     /// Where credentials are kept.
@@ -37,8 +39,29 @@ pub struct Keeper {
     pub cell: Arc<CredentialsCell>,
     /// Told of each change: the generation; 0: none yet.
     pub renewed: watch::Sender<u64>,
+    /// What a certificate should have come with; empty: nobody said.
+    pub wanted: watch::Receiver<String>,
     /// What is counted.
     pub observe: Arc<Observe>,
+}
+
+/// What a proxy proves itself with when it asks for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The certificate at hand; the first time, the join token in the file.
+    Joined(Option<PathBuf>),
+    /// Each time, the pod's service account token in the file, which is replaced long before it expires.
+    ServiceAccount(PathBuf),
+}
+
+impl Proof {
+    /// As the proxy was started.
+    pub fn of(config: &Config) -> Self {
+        match &config.service_account_token_file {
+            Some(file) => Self::ServiceAccount(file.clone()),
+            None => Self::Joined(config.token_file.clone()),
+        }
+    }
 }
 
 /// Why there is no new certificate.
@@ -50,7 +73,7 @@ pub enum ObtainError {
     )]
     NoProof,
     /// The token file can't be read.
-    #[error("join token {path}: {source}")]
+    #[error("token {path}: {source}")]
     Token {
         /// The file.
         path: PathBuf,

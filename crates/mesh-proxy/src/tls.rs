@@ -93,6 +93,9 @@ pub struct Credentials {
     pub not_after: SystemTime,
     /// The leaf's serial number, in hexadecimal.
     pub serial: String,
+    /// What the control plane calls the root that signed and those that are trusted; empty: it did not say, or they were
+    /// saved.
+    pub trust: String,
     presented: Arc<Presented>,
     roots: Arc<RootCertStore>,
     server: Arc<ServerConfig>,
@@ -183,6 +186,7 @@ impl Credentials {
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             serial: leaf.serial,
+            trust: String::new(),
             presented,
             roots,
             server: Arc::new(server),

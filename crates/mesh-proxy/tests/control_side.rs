@@ -8,8 +8,11 @@ use std::time::Duration;
 use clap::Parser;
 use hyper_util::rt::TokioIo;
 use mesh_api::wire::admin::admin_client::AdminClient;
-use mesh_api::wire::admin::{CreateJoinTokenRequest, ListProxiesRequest, Proxy as Listed};
-use mesh_control::serve::{self, Running};
+use mesh_api::wire::admin::{
+    CreateJoinTokenRequest, GetRootRotationRequest, ListProxiesRequest, Proxy as Listed,
+};
+use mesh_control::ca::{Root, Trust};
+use mesh_control::serve::standalone::{self, Running};
 use mesh_proxy::app::Proxy;
 use mesh_proxy::config::Config;
 use mesh_proxy::drain::Drain;
@@ -64,7 +67,7 @@ impl Mesh {
             "127.0.0.1:0",
         ]);
         config.leaf_lifetime = leaf_lifetime;
-        let running = serve::start(config).await.unwrap();
+        let running = standalone::start(config).await.unwrap();
         self.address = running.address().to_string();
         self.control = Some(running);
     }
@@ -275,6 +278,44 @@ async fn a_proxy_joins_follows_and_does_without_the_control_plane() {
     proxy
         .until("/table", |table| has_service(table, "ml/fraud"))
         .await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_follows_the_roots_while_it_runs() {
+    let mesh = Mesh::start(Duration::from_secs(60)).await;
+    mesh.make_token().await;
+    let proxy = mesh.start_proxy().await;
+    mesh.until(|proxy, version| proxy.version == version).await;
+    let authority = mesh.control.as_ref().unwrap().authority().clone();
+    let old = authority.trust().signer().clone();
+    let next = Root::generate(authority.trust_domain(), time::OffsetDateTime::now_utc()).unwrap();
+    let next = std::sync::Arc::new(next);
+    let mut admin = mesh.admin().await;
+    for (signer, other) in [(&old, Some(&next)), (&next, Some(&old)), (&next, None)] {
+        let serial = proxy.json("/certificates").await["certificate"]["serial"].clone();
+        let others = other.map(|root| root.certificate().clone());
+        authority.replace(Trust::new(signer.clone(), others));
+        let has_it = async {
+            loop {
+                let rotation = admin
+                    .get_root_rotation(GetRootRotationRequest {})
+                    .await
+                    .unwrap()
+                    .into_inner();
+                if (rotation.proxies, rotation.trusting, rotation.signed) == (1, 1, 1) {
+                    return rotation;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let rotation = tokio::time::timeout(PATIENCE, has_it)
+            .await
+            .expect("never renewed");
+        assert_eq!(rotation.roots.len(), 1 + usize::from(other.is_some()));
+        assert_ne!(proxy.json("/certificates").await["certificate"]["serial"], serial);
+    }
+    assert_eq!(proxy.get("/ready").await.0, 200);
     proxy.stop().await;
 }
 

@@ -28,6 +28,7 @@ impl From<&Delta> for wire::Delta {
             removed_services: delta.removed_services.iter().map(ToString::to_string).collect(),
             removed_routes: delta.removed_routes.iter().map(ToString::to_string).collect(),
             uses: 0,
+            trust: String::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Leaves: a workload's for exactly the identity it proved, the control plane's own for its listener.
 
+use std::sync::Arc;
+
 use mesh_api::identity::{Identity, TrustDomain};
-use mesh_api::name::Name;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
@@ -9,19 +10,38 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
-use super::root::{Root, SKEW};
+use tokio::sync::watch;
 
-/// The DNS name of the control plane's own certificate. No workload's certificate has a DNS name.
-pub const SERVER_NAME: &str = "mesh-control";
+use super::root::SKEW;
+use super::trust::Trust;
+
 /// The largest request for a certificate that is read, in bytes.
 const MAX_CSR: usize = 16 << 10;
 
-/// Signs leaves with the root.
+/// Signs leaves with the root of the moment.
 #[derive(Debug)]
 pub struct Authority {
-    root: Root,
+    trust: watch::Sender<Arc<Trust>>,
     trust_domain: TrustDomain,
     lifetime: Duration,
+}
+
+/// A leaf, and what to trust beside it.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// The leaf.
+    pub leaf: CertificateDer<'static>,
+    /// What was trusted when it was signed.
+    pub trust: Arc<Trust>,
+}
+
+/// What a certificate of the control plane's own says.
+#[derive(Clone, Debug)]
+pub struct ServerNames {
+    /// The names that it is called by. No workload's certificate has such a name.
+    pub dns: Vec<String>,
+    /// Its identity; none where identities mean nothing.
+    pub identity: Option<Identity>,
 }
 
 /// The control plane's own certificate and key.
@@ -61,17 +81,27 @@ pub enum IssueError {
 
 impl Authority {
     /// Signs for a trust domain; leaves last as long as said, but never longer than the root.
-    pub fn new(root: Root, trust_domain: TrustDomain, lifetime: std::time::Duration) -> Self {
+    pub fn new(trust: Trust, trust_domain: TrustDomain, lifetime: std::time::Duration) -> Self {
         Self {
-            root,
+            trust: watch::Sender::new(Arc::new(trust)),
             trust_domain,
             lifetime: Duration::try_from(lifetime).unwrap_or(Duration::DAY),
         }
     }
 
-    /// The root it signs with.
-    pub fn root(&self) -> &Root {
-        &self.root
+    /// The root it signs with, and what else is trusted.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.borrow().clone()
+    }
+
+    /// Tells when that changes.
+    pub fn follow(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
+    }
+
+    /// From now on, it signs and trusts so.
+    pub fn replace(&self, trust: Trust) {
+        self.trust.send_replace(Arc::new(trust));
     }
 
     /// The trust domain it signs for.
@@ -89,7 +119,7 @@ impl Authority {
         csr: &[u8],
         identity: &Identity,
         now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, IssueError> {
+    ) -> Result<Certified, IssueError> {
         if csr.len() > MAX_CSR {
             return Err(IssueError::Unreadable(format!(
                 "{} bytes are more than {MAX_CSR}",
@@ -114,33 +144,39 @@ impl Authority {
         if matches!(request.params.is_ca, IsCa::Ca(_)) {
             return Err(IssueError::Authority);
         }
-        let params = self.leaf(vec![uri(identity)?], now)?;
+        let trust = self.trust();
+        let params = self.leaf(&trust, vec![uri(identity)?], now)?;
         let certificate = params
-            .signed_by(key, &self.root.issuer)
+            .signed_by(key, &trust.signer().issuer)
             .map_err(|error| IssueError::Signing(error.to_string()))?;
-        Ok(certificate.der().clone())
+        Ok(Certified {
+            leaf: certificate.der().clone(),
+            trust,
+        })
     }
 
-    /// A new key and certificate for the control plane's own listener.
+    /// A new key and certificate for one of the control plane's own listeners.
     ///
     /// # Errors
     /// When signing fails.
-    pub fn server(&self, now: OffsetDateTime) -> Result<ServerLeaf, IssueError> {
+    pub fn server(
+        &self,
+        trust: &Trust,
+        names: &ServerNames,
+        now: OffsetDateTime,
+    ) -> Result<ServerLeaf, IssueError> {
         let signing = |error: rcgen::Error| IssueError::Signing(error.to_string());
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(signing)?;
-        let name = |text: &str| {
-            text.parse::<Name>()
-                .map_err(|error| IssueError::Signing(error.to_string()))
-        };
-        let identity = Identity::new(
-            self.trust_domain.clone(),
-            name("mesh-system")?,
-            name(SERVER_NAME)?,
-        );
-        let dns = SanType::DnsName(SERVER_NAME.try_into().map_err(signing)?);
-        let params = self.leaf(vec![dns, uri(&identity)?], now)?;
+        let dns = names.dns.iter().map(|name| {
+            let name = name.as_str().try_into().map_err(signing)?;
+            Ok(SanType::DnsName(name))
+        });
+        let sans = dns
+            .chain(names.identity.iter().map(uri))
+            .collect::<Result<_, _>>()?;
+        let params = self.leaf(trust, sans, now)?;
         let renew = now + (params.not_after - now) * 7 / 10;
-        let certificate = params.signed_by(&key, &self.root.issuer).map_err(signing)?;
+        let certificate = params.signed_by(&key, &trust.signer().issuer).map_err(signing)?;
         Ok(ServerLeaf {
             certificate: certificate.der().clone(),
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
@@ -148,11 +184,16 @@ impl Authority {
         })
     }
 
-    fn leaf(&self, names: Vec<SanType>, now: OffsetDateTime) -> Result<CertificateParams, IssueError> {
+    fn leaf(
+        &self,
+        trust: &Trust,
+        names: Vec<SanType>,
+        now: OffsetDateTime,
+    ) -> Result<CertificateParams, IssueError> {
         let mut params = CertificateParams::default();
         params.serial_number = Some(serial().map_err(|error| IssueError::Signing(error.to_string()))?);
         params.not_before = now - SKEW;
-        params.not_after = (now + self.lifetime).min(self.root.expiry());
+        params.not_after = (now + self.lifetime).min(trust.signer().expiry());
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "mesh");
         params.subject_alt_names = names;

@@ -1,10 +1,15 @@
 //! The certificate authority of the mesh.
 
+pub mod folder;
 pub mod issue;
 pub mod root;
+pub mod rotation;
+pub mod secret;
+pub mod trust;
 
-pub use issue::{Authority, IssueError, ServerLeaf};
+pub use issue::{Authority, Certified, IssueError, ServerLeaf, ServerNames};
 pub use root::Root;
+pub use trust::{Trust, TrustId};
 
 /// Bytes that nobody can guess.
 ///

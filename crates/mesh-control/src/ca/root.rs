@@ -1,8 +1,4 @@
-//! The root of trust: a certificate that signs itself, and its key, on disk or for this process only.
-
-use std::fs;
-use std::io;
-use std::path::Path;
+//! A root of trust: a certificate that signs itself, and its key.
 
 use anyhow::{Context, Result, bail};
 use mesh_api::identity::TrustDomain;
@@ -16,11 +12,11 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::ca::issue::serial;
-use crate::file;
+use super::issue::serial;
+use super::trust::to_pem;
 
 /// How long a root lasts, in days: ten years.
-const LIFETIME_DAYS: i64 = 3_650;
+pub(super) const LIFETIME_DAYS: i64 = 3_650;
 /// How much clocks may differ.
 pub(super) const SKEW: Duration = Duration::minutes(5);
 
@@ -40,60 +36,11 @@ impl std::fmt::Debug for Root {
 }
 
 impl Root {
-    /// A root for this process only. Its certificate is written to `root.pem` in the folder, its key nowhere.
+    /// A new root.
     ///
     /// # Errors
-    /// When the folder holds a root that lasts, or can't be written.
-    pub fn ephemeral(folder: &Path, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self> {
-        make_folder(folder)?;
-        if folder.join("root.key").exists() {
-            bail!(
-                "{} holds a root that lasts: leave --ephemeral-ca out, or choose another --state",
-                folder.display()
-            );
-        }
-        let (root, pem, _) = Self::generate(trust_domain, now)?;
-        write_certificate(folder, &pem)?;
-        Ok(root)
-    }
-
-    /// The root of the folder, which is made when there is none.
-    ///
-    /// # Errors
-    /// When the root can't be read or written, when others may read its key, or when it does not fit the trust domain.
-    pub fn open_or_create(folder: &Path, trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self> {
-        make_folder(folder)?;
-        let key_file = folder.join("root.key");
-        match file::read_private(&key_file) {
-            Ok(key) => Self::load(folder, &key, trust_domain, now),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (root, pem, key) = Self::generate(trust_domain, now)?;
-                // The key comes last: a folder with a key holds a whole root, whatever happened in between.
-                write_certificate(folder, &pem)?;
-                let new = folder.join("root.key.new");
-                let _ = fs::remove_file(&new);
-                file::create(&new, key.as_bytes(), file::PRIVATE)
-                    .and_then(|()| fs::hard_link(&new, &key_file))
-                    .and_then(|()| fs::remove_file(&new))
-                    .and_then(|()| file::sync_folder(&key_file))
-                    .with_context(|| format!("write the root's key {}", key_file.display()))?;
-                Ok(root)
-            }
-            Err(error) => Err(error).with_context(|| format!("read the root's key {}", key_file.display())),
-        }
-    }
-
-    /// The certificate that the mesh trusts.
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
-    }
-
-    /// When it ends.
-    pub fn expiry(&self) -> OffsetDateTime {
-        self.expiry
-    }
-
-    fn generate(trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<(Self, String, String)> {
+    /// When there are no random bytes.
+    pub fn generate(trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).context("make the root's key")?;
         let expiry = now + Duration::days(LIFETIME_DAYS);
         let mut params = CertificateParams::default();
@@ -113,37 +60,59 @@ impl Root {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).context("sign the root")?;
-        let (pem, secret) = (certificate.pem(), key.serialize_pem());
-        let root = Self {
-            issuer: Issuer::new(params, key),
+        Ok(Self {
             certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
             expiry,
-        };
-        Ok((root, pem, secret))
+        })
     }
 
-    fn load(folder: &Path, key: &[u8], trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Self> {
-        let file = folder.join("root.pem");
-        let pem = fs::read(&file).with_context(|| format!("read the root {}", file.display()))?;
-        let certificate = CertificateDer::from_pem_slice(&pem)
-            .with_context(|| format!("{} is not a certificate", file.display()))?;
+    /// A root from the PEM of its certificate and of its key.
+    ///
+    /// # Errors
+    /// When one can't be read, they do not belong together, or it is no authority of the trust domain now.
+    pub fn from_pem(
+        certificate: &[u8],
+        key: &[u8],
+        trust_domain: &TrustDomain,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
+        let certificate = CertificateDer::from_pem_slice(certificate).context("read the certificate")?;
         let key = std::str::from_utf8(key)
             .ok()
             .and_then(|key| KeyPair::from_pem(key).ok())
-            .with_context(|| format!("{} is not a private key", folder.join("root.key").display()))?;
-        let expiry = check(&certificate, &key, trust_domain, now)
-            .with_context(|| format!("the root {} can't be used", file.display()))?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
-            .with_context(|| format!("the root {} can't sign", file.display()))?;
+            .context("the private key can't be read: it must be PEM, as PKCS #8 or of an elliptic curve")?;
+        let expiry = check(&certificate, &key, trust_domain, now)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).context("it can't sign")?;
         Ok(Self {
             issuer,
             certificate,
             expiry,
         })
     }
+
+    /// The certificate that the mesh trusts.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> String {
+        to_pem(std::slice::from_ref(&self.certificate))
+    }
+
+    /// The private key as PEM: for where roots are kept, and nowhere else.
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// When it ends.
+    pub fn expiry(&self) -> OffsetDateTime {
+        self.expiry
+    }
 }
 
-/// What a root from the disk must be. When it ends.
+/// What a root from elsewhere must be. When it ends.
 fn check(
     certificate: &CertificateDer<'_>,
     key: &KeyPair,
@@ -156,7 +125,7 @@ fn check(
         bail!("it is not a certificate authority");
     }
     if root.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-        bail!("it does not belong to root.key beside it");
+        bail!("it does not belong to its key");
     }
     let wanted = format!("spiffe://{trust_domain}");
     let names = root.subject_alternative_name().ok().flatten();
@@ -169,15 +138,12 @@ fn check(
     });
     if !named {
         bail!(
-            "it is not of trust domain {trust_domain}: start with its own --trust-domain, or with another --state"
+            "it is not of trust domain {trust_domain}: start with its own --trust-domain, or with another root"
         );
     }
     let expiry = root.validity().not_after.to_datetime();
     if expiry <= now {
-        bail!(
-            "it ended on {}: move the folder away to make a new one",
-            expiry.date()
-        );
+        bail!("it ended on {}: remove it to make a new one", expiry.date());
     }
     Ok(expiry)
 }
@@ -185,91 +151,4 @@ fn check(
 /// A common name has 64 characters at most (RFC 5280, appendix A.1).
 fn shortened(trust_domain: &TrustDomain) -> String {
     trust_domain.as_str().chars().take(50).collect()
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("make {}", folder.display()))
-}
-
-fn write_certificate(folder: &Path, pem: &str) -> Result<()> {
-    let file = folder.join("root.pem");
-    file::replace(&file, pem.as_bytes(), file::PUBLIC).with_context(|| format!("write {}", file.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn domain(text: &str) -> TrustDomain {
-        text.parse().unwrap()
-    }
-
-    fn now() -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
-    }
-
-    #[test]
-    fn a_root_lasts_over_restarts() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Root::open_or_create(dir.path(), &domain("mesh.local"), now()).unwrap();
-        let again = Root::open_or_create(dir.path(), &domain("mesh.local"), now()).unwrap();
-        assert_eq!(first.certificate(), again.certificate());
-        assert_eq!(first.expiry(), again.expiry());
-        assert_eq!((first.expiry() - now()).whole_days(), LIFETIME_DAYS);
-        let mode = fs::metadata(dir.path().join("root.key"))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(!format!("{first:?}").contains("key"));
-    }
-
-    #[test]
-    fn a_root_that_does_not_fit_is_refused() {
-        let open = |dir: &Path, trust: &str, at| {
-            let error = Root::open_or_create(dir, &domain(trust), at).unwrap_err();
-            format!("{error:#}")
-        };
-        let dir = tempfile::tempdir().unwrap();
-        Root::open_or_create(dir.path(), &domain("mesh.local"), now()).unwrap();
-        assert!(open(dir.path(), "other.example", now()).contains("not of trust domain other.example"));
-        assert!(
-            open(
-                dir.path(),
-                "mesh.local",
-                now() + Duration::days(LIFETIME_DAYS + 1)
-            )
-            .contains("ended on")
-        );
-
-        let key = dir.path().join("root.key");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(open(dir.path(), "mesh.local", now()).contains("may be read by others"));
-
-        let other = tempfile::tempdir().unwrap();
-        Root::open_or_create(other.path(), &domain("mesh.local"), now()).unwrap();
-        fs::copy(other.path().join("root.key"), &key).unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(open(dir.path(), "mesh.local", now()).contains("does not belong to root.key"));
-        fs::write(&key, "rubbish").unwrap();
-        assert!(open(dir.path(), "mesh.local", now()).contains("is not a private key"));
-        fs::remove_file(dir.path().join("root.pem")).unwrap();
-        assert!(open(dir.path(), "mesh.local", now()).contains("read the root"));
-    }
-
-    #[test]
-    fn a_root_in_memory_leaves_no_key_and_never_covers_one() {
-        let dir = tempfile::tempdir().unwrap();
-        Root::ephemeral(dir.path(), &domain("mesh.local"), now()).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        Root::open_or_create(dir.path(), &domain("mesh.local"), now()).unwrap();
-        let error = Root::ephemeral(dir.path(), &domain("mesh.local"), now()).unwrap_err();
-        assert!(error.to_string().contains("holds a root that lasts"), "{error}");
-    }
 }

@@ -8,11 +8,12 @@ use mesh_api::document::{DocumentError, Kind, ObjectId};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::wire::admin::admin_server::Admin;
 use mesh_api::wire::admin::{
-    Applied, ApplyRequest, ApplyResponse, CreateJoinTokenRequest, DeleteRequest, DeleteResponse,
-    DocumentList, GetStatusRequest, GetTrafficRequest, JoinToken, ListDocumentsRequest, ListProxiesRequest,
-    Problem, ProxyList, SetSplitRequest, SplitChange, Status as PlaneStatus, StoredDocument, Traffic,
-    UndoSplitRequest, Weight,
+    self as wire, Applied, ApplyRequest, ApplyResponse, CreateJoinTokenRequest, DeleteRequest,
+    DeleteResponse, DocumentList, GetRootRotationRequest, GetStatusRequest, GetTrafficRequest, JoinToken,
+    ListDocumentsRequest, ListProxiesRequest, Problem, ProxyList, RootRotation, SetSplitRequest, SplitChange,
+    StartRootRotationRequest, Status as PlaneStatus, StoredDocument, Traffic, UndoSplitRequest, Weight,
 };
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +23,10 @@ use tonic::{Request, Response, Status};
 use super::identity::join_status;
 use super::object_name;
 use super::telemetry::SharedTraffic;
-use crate::ca::Authority;
+use crate::ca::rotation::Phase;
+use crate::ca::secret::RootSecret;
+use crate::ca::trust::{expiry, fingerprint};
+use crate::ca::{Authority, Root, Trust};
 use crate::clock::unix_now;
 use crate::compile::workload_id;
 use crate::join::Tokens;
@@ -42,8 +46,10 @@ pub struct AdminService {
     pub plane: Arc<Plane>,
     /// The root that is told about.
     pub authority: Arc<Authority>,
-    /// The join tokens that are open.
-    pub tokens: Arc<Tokens>,
+    /// The join tokens that are open; none: they are not taken here.
+    pub tokens: Option<Arc<Tokens>>,
+    /// The roots' Secret; none: the root is on disk.
+    pub roots: Option<Arc<RootSecret>>,
     /// What proxies reported.
     pub traffic: Arc<SharedTraffic>,
     /// Ends the streams when the control plane stops.
@@ -51,6 +57,28 @@ pub struct AdminService {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+impl AdminService {
+    /// How far the proxies of this replica are.
+    fn rotation(&self, phase: Phase, trust: &Trust) -> RootRotation {
+        let counts = self.plane.proxies().trust(trust.id());
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        RootRotation {
+            phase: phase.as_str().into(),
+            roots: trust
+                .bundle()
+                .iter()
+                .map(|root| wire::Root {
+                    fingerprint: fingerprint(root),
+                    expiry: expiry(root).unwrap_or_default(),
+                })
+                .collect(),
+            proxies: count(counts.proxies),
+            trusting: count(counts.trusting),
+            signed: count(counts.signed),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl Admin for AdminService {
@@ -76,7 +104,7 @@ impl Admin for AdminService {
             software: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).into(),
             version: published.version.0,
             trust_domain: self.authority.trust_domain().to_string(),
-            root_expiry: self.authority.root().expiry().unix_timestamp(),
+            root_expiry: self.authority.trust().signer().expiry().unix_timestamp(),
             source: self.plane.root().display().to_string(),
             problems,
             started: self.plane.started(),
@@ -220,6 +248,11 @@ impl Admin for AdminService {
             workload,
             ttl_seconds,
         } = request.into_inner();
+        let tokens = self.tokens.clone().ok_or_else(|| {
+            Status::failed_precondition(
+                "on Kubernetes, proxies prove themselves with their pod's service account: there are no join tokens",
+            )
+        })?;
         let workload = object_name("workload", &workload)?;
         if self.plane.index().get(&workload_id(&workload)).is_none() {
             return Err(Status::not_found(format!("there is no Workload {workload}")));
@@ -236,12 +269,33 @@ impl Admin for AdminService {
         };
         let now = unix_now();
         let expiry = now + i64::from(ttl);
-        let tokens = self.tokens.clone();
         let token = tokio::task::spawn_blocking(move || tokens.create(&workload, expiry, now))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| join_status(&error))?;
         Ok(Response::new(JoinToken { token, expiry }))
+    }
+
+    async fn start_root_rotation(&self, _: Request<StartRootRotationRequest>) -> Answer<RootRotation> {
+        let roots = self.roots.as_ref().ok_or_else(|| {
+            Status::failed_precondition("only a mesh on Kubernetes rotates its root while it runs")
+        })?;
+        let next = Root::generate(self.authority.trust_domain(), OffsetDateTime::now_utc())
+            .map_err(|error| Status::internal(format!("{error:#}")))?;
+        let begun = roots.roots().begin(next);
+        let begun = begun.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let written = roots.write(&begun).await;
+        written.map_err(|error| Status::aborted(format!("{error:#}")))?;
+        tracing::info!("rotation: begun");
+        Ok(Response::new(self.rotation(begun.phase(), &begun.trust())))
+    }
+
+    async fn get_root_rotation(&self, _: Request<GetRootRotationRequest>) -> Answer<RootRotation> {
+        let phase = self
+            .roots
+            .as_ref()
+            .map_or(Phase::Steady, |roots| roots.roots().phase());
+        Ok(Response::new(self.rotation(phase, &self.authority.trust())))
     }
 }
 

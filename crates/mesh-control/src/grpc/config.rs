@@ -9,12 +9,13 @@ use mesh_api::snapshot::Version;
 use mesh_api::wire::config::config_server::Config;
 use mesh_api::wire::config::subscribe_request::Message;
 use mesh_api::wire::config::{Delta, Nack, SubscribeRequest, Uses};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{authorise, known_peer, object_name, word};
+use crate::ca::{Authority, Trust, TrustId};
 use crate::clock::unix_now;
 use crate::peer::Peer;
 use crate::plane::Plane;
@@ -37,6 +38,8 @@ const MAX_REASON: usize = 2_000;
 pub struct ConfigService {
     /// What is published.
     pub plane: Arc<Plane>,
+    /// What proxies should trust.
+    pub authority: Arc<Authority>,
     /// Ends the streams when the control plane stops.
     pub stop: CancellationToken,
 }
@@ -64,18 +67,22 @@ impl Config for ConfigService {
             id: word("hello.proxy_id", &hello.proxy_id)?,
         };
         let uses = hello.uses.map(uses).transpose()?.unwrap_or_default();
+        let takes_part = !hello.trust.is_empty();
         let hello = Hello {
             software: word("hello.software", &hello.software)?,
             version: Version(hello.version),
             certificate_expiry: peer.expiry,
+            trust: TrustId::read(&hello.trust),
         };
+        let trusts = takes_part.then(|| hello.trust.clone());
         tracing::info!(%workload, proxy = key.id, version = %hello.version, "a proxy follows");
         let (connected, serves) = self
             .plane
             .proxies()
             .connect(key, hello, unix_now())
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let (deltas, stream) = mpsc::channel(1);
+        // One Delta with news and one about the certificate.
+        let (deltas, stream) = mpsc::channel(2);
         let mut session = Session::new(workload.clone(), serves);
         session.uses(uses);
         let follower = Follower {
@@ -85,6 +92,8 @@ impl Config for ConfigService {
             workload,
             connected,
             deltas,
+            trust: self.authority.follow(),
+            believes: trusts,
         };
         let stop = self.stop.clone();
         tokio::spawn(async move {
@@ -123,6 +132,10 @@ struct Follower {
     session: Session,
     connected: Connected,
     deltas: mpsc::Sender<Result<Delta, Status>>,
+    /// What the proxy should trust.
+    trust: watch::Receiver<Arc<Trust>>,
+    /// What came with its certificate, or what it was told to get since; none: it is of a version that knows nothing of it.
+    believes: Option<TrustId>,
 }
 
 impl Follower {
@@ -135,9 +148,11 @@ impl Follower {
         loop {
             let newest = published.borrow_and_update().clone();
             self.send(&newest)?;
+            self.send_trust();
             tokio::select! {
                 () = stop.cancelled() => return Err(Status::unavailable("the control plane stops")),
                 () = self.deltas.closed() => return Ok(()),
+                Ok(()) = self.trust.changed() => {}
                 changed = published.changed() => {
                     changed.map_err(|_| Status::unavailable("the control plane stops"))?;
                 }
@@ -175,6 +190,24 @@ impl Follower {
             .map_err(|_| Status::invalid_argument("a version was acknowledged before it was read"))
     }
 
+    /// Tells the proxy that it needs another certificate, once for each that it needs.
+    fn send_trust(&mut self) {
+        let wanted = self.trust.borrow_and_update().id().clone();
+        if self.believes.as_ref().is_none_or(|believes| wanted == *believes) {
+            return;
+        }
+        let message = Delta {
+            version: self.session.serves().map_or(0, |serves| serves.version.0),
+            uses: self.session.answered(),
+            trust: wanted.to_string(),
+            ..Delta::default()
+        };
+        // Where there is no room, the proxy has something else to answer first.
+        if message.version != 0 && self.deltas.try_send(Ok(message)).is_ok() {
+            self.believes = Some(wanted);
+        }
+    }
+
     fn still_is(&self, identity: &Identity) -> Result<(), Status> {
         authorise(&self.peer, identity, &self.workload).inspect_err(|status| {
             self.connected.refused(status.message());
@@ -201,6 +234,11 @@ impl Follower {
             }
             Some(Message::Uses(said)) => {
                 self.session.uses(uses(said)?);
+                Ok(())
+            }
+            Some(Message::Trust(trust)) => {
+                // What it is told goes on until it has it.
+                self.connected.trusts(TrustId::read(&trust));
                 Ok(())
             }
             Some(Message::Hello(_)) => Err(Status::invalid_argument("Hello is said once")),

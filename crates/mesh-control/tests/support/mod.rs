@@ -17,7 +17,7 @@ use mesh_api::wire::config::{Ack, Hello, Nack, Refusal, SubscribeRequest};
 use mesh_api::wire::identity::identity_client::IdentityClient;
 use mesh_api::wire::identity::{CertifyRequest, WhoamiRequest};
 use mesh_control::config::Config;
-use mesh_control::serve::{self, Running};
+use mesh_control::serve::standalone::{self, Running};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
@@ -93,7 +93,7 @@ impl Mesh {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
-        self.running = Some(serve::start(self.config()).await.unwrap());
+        self.running = Some(standalone::start(self.config()).await.unwrap());
     }
 
     fn config(&self) -> Config {
@@ -164,6 +164,7 @@ impl Mesh {
         let request = WhoamiRequest {
             workload: workload.into(),
             join_token: token.clone(),
+            ..WhoamiRequest::default()
         };
         let who = identity.whoami(request).await.unwrap().into_inner().identity;
         let (csr, key) = csr(&[&who], &[]);
@@ -215,6 +216,7 @@ pub async fn certify(
         workload: workload.into(),
         csr,
         join_token: token.into(),
+        ..CertifyRequest::default()
     };
     let response = identity.certify(request).await?.into_inner();
     Ok(Credentials {
@@ -271,11 +273,11 @@ impl Follower {
     pub async fn start(channel: Channel, workload: &str, id: &str, version: u64) -> Result<Self, Status> {
         let (requests, stream) = mpsc::channel(8);
         let hello = Message::Hello(Hello {
-            uses: None,
             workload: workload.into(),
             proxy_id: id.into(),
             software: "test 1".into(),
             version,
+            ..Hello::default()
         });
         requests
             .send(SubscribeRequest { message: Some(hello) })

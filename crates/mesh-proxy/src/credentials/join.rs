@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tonic::transport::Channel;
 
 use super::store::Material;
-use super::{Keeper, ObtainError};
+use super::{Keeper, ObtainError, Proof};
 
 /// How long the control plane may take for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -20,27 +20,24 @@ const MAX_CERTIFICATES: usize = 64;
 const MAX_TOKEN: usize = 8 << 10;
 
 impl Keeper {
-    /// Obtains a certificate for a new key: proven by the certificate at hand as long as it holds, else by the token.
+    /// Obtains a certificate for a new key.
     pub(super) async fn obtain(&self) -> Result<Material, ObtainError> {
         let current = self.cell.load_full();
         let current = current.filter(|credentials| credentials.valid_at(std::time::SystemTime::now()));
-        let token = match (&current, &self.token_file) {
-            (Some(_), _) => String::new(),
-            (None, Some(path)) => read_token(path)?,
-            (None, None) => return Err(ObtainError::NoProof),
-        };
+        let tokens = self.tokens(current.is_some())?;
         let channel = self.dialer.connect(current.as_deref()).await?;
         let mut client = IdentityClient::new(channel);
         let identity = match (&current, &self.identity) {
             (Some(credentials), _) => credentials.identity.clone(),
             (None, Some(identity)) => identity.clone(),
-            (None, None) => self.whoami(&mut client, &token).await?,
+            (None, None) => self.whoami(&mut client, &tokens).await?,
         };
         let (key, csr) = request_for(&identity)?;
         let request = CertifyRequest {
             workload: self.workload.to_string(),
             csr,
-            join_token: token,
+            join_token: tokens.join,
+            service_account_token: tokens.service_account,
         };
         let answer = in_time(client.certify(request)).await?;
         material(identity, &key, answer)
@@ -49,14 +46,35 @@ impl Keeper {
     async fn whoami(
         &self,
         client: &mut IdentityClient<Channel>,
-        token: &str,
+        tokens: &Tokens,
     ) -> Result<Identity, ObtainError> {
         let request = WhoamiRequest {
             workload: self.workload.to_string(),
-            join_token: token.to_owned(),
+            join_token: tokens.join.clone(),
+            service_account_token: tokens.service_account.clone(),
         };
         Ok(in_time(client.whoami(request)).await?.identity.parse()?)
     }
+
+    /// What goes into a request beside the certificate at hand. A service account's token is sent even then: it says that
+    /// the pod is still there.
+    fn tokens(&self, certified: bool) -> Result<Tokens, ObtainError> {
+        let mut tokens = Tokens::default();
+        match &self.proof {
+            Proof::ServiceAccount(path) => tokens.service_account = read_token(path)?,
+            Proof::Joined(_) if certified => {}
+            Proof::Joined(Some(path)) => tokens.join = read_token(path)?,
+            Proof::Joined(None) => return Err(ObtainError::NoProof),
+        }
+        Ok(tokens)
+    }
+}
+
+/// The tokens of a request; empty: none.
+#[derive(Default)]
+struct Tokens {
+    join: String,
+    service_account: String,
 }
 
 fn read_token(path: &std::path::Path) -> Result<String, ObtainError> {
@@ -67,7 +85,7 @@ fn read_token(path: &std::path::Path) -> Result<String, ObtainError> {
     let text = std::fs::read_to_string(path).map_err(wrong)?;
     let token = text.trim();
     if token.is_empty() || token.len() > MAX_TOKEN {
-        return Err(wrong(std::io::Error::other("it must hold one join token")));
+        return Err(wrong(std::io::Error::other("it must hold one token")));
     }
     Ok(token.to_owned())
 }
@@ -95,6 +113,7 @@ fn material(wanted: Identity, key: &KeyPair, answer: CertifyResponse) -> Result<
     };
     Ok(Material {
         identity: wanted,
+        trust: answer.trust,
         key: PrivatePkcs8KeyDer::from(key.serialize_der()),
         chain: certificates(answer.chain),
         roots: certificates(answer.bundle),

@@ -8,6 +8,11 @@ use crate::tls::Credentials;
 
 /// The longest sleep: the wall clock may jump, and a laptop may sleep for days.
 const LOOK: Duration = Duration::from_secs(30);
+/// The longest pause while there is no certificate, when a pod waits for it, and while there is one.
+const WITHOUT: Duration = Duration::from_secs(1);
+const WITH: Duration = Duration::from_secs(5);
+/// Over which time proxies spread when all need another certificate: this, but no longer than a tenth of its life.
+const SPREAD: Duration = Duration::from_secs(20);
 /// The part of a certificate's life after which it is renewed, in percent, and how much it varies.
 const RENEW_AT: f64 = 70.0;
 const VARIES: f64 = 5.0;
@@ -15,12 +20,21 @@ const VARIES: f64 = 5.0;
 impl Keeper {
     /// Obtains and renews for as long as the proxy lives.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let backoff = |most| Backoff::new(Duration::from_millis(100), most);
         let random = Random::default();
         loop {
-            if let Some(credentials) = self.cell.load_full() {
-                sleep_until(renewal(&credentials, &random)).await;
-            }
+            let mut backoff = match self.cell.load_full() {
+                Some(credentials) => {
+                    tokio::select! {
+                        () = sleep_until(renewal(&credentials, &random)) => {}
+                        () = self.outdated(&credentials, &random) => {
+                            tracing::info!("certificate: the roots are changing, it is replaced");
+                        }
+                    }
+                    backoff(WITH)
+                }
+                None => backoff(WITHOUT),
+            };
             while let Err(error) = self.renew().await {
                 self.observe.certificate("failed");
                 let pause = backoff.pause();
@@ -28,8 +42,23 @@ impl Keeper {
                 tokio::time::sleep(pause).await;
             }
             self.observe.certificate("ok");
-            backoff.reset();
         }
+    }
+
+    /// Until the control plane wants certificates to come with something else, and a while more, so that not all proxies
+    /// come at once.
+    async fn outdated(&self, credentials: &Credentials, random: &Random) {
+        let mut wanted = self.wanted.clone();
+        let other = |wanted: &String| !wanted.is_empty() && *wanted != credentials.trust;
+        if wanted.wait_for(other).await.is_err() {
+            return std::future::pending().await;
+        }
+        let share = crate::observe::random::percentage(random.next()) / 100.0;
+        let life = credentials
+            .not_after
+            .duration_since(credentials.came)
+            .unwrap_or_default();
+        tokio::time::sleep(SPREAD.min(life / 10).mul_f64(share)).await;
     }
 
     async fn renew(&mut self) -> Result<(), ObtainError> {

@@ -23,6 +23,8 @@ pub struct Material {
     pub chain: Vec<CertificateDer<'static>>,
     /// What to trust.
     pub roots: Vec<CertificateDer<'static>>,
+    /// What the control plane calls who signed and what to trust. Not saved.
+    pub trust: String,
 }
 
 /// Why saved credentials are not used.
@@ -45,13 +47,15 @@ impl Material {
     /// # Errors
     /// When it does not hold together, or has ended.
     pub fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        Credentials::new(
+        let mut credentials = Credentials::new(
             self.identity.clone(),
             self.chain.clone(),
             self.key.clone_key().into(),
             self.roots.clone(),
             &self.identity.trust_domain,
-        )
+        )?;
+        credentials.trust.clone_from(&self.trust);
+        Ok(credentials)
     }
 
     /// As the file's text.
@@ -81,6 +85,7 @@ impl Material {
             key: key.ok_or_else(|| damaged("it has no private key"))?.into(),
             chain,
             roots,
+            trust: "unknown".to_owned(),
         })
     }
 }
@@ -127,6 +132,7 @@ mod tests {
             key,
             chain,
             roots: vec![authority.root.clone()],
+            trust: String::new(),
         }
     }
 

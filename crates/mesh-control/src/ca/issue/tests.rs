@@ -1,6 +1,7 @@
 //! What is certified, and what is not.
 
 use super::*;
+use crate::ca::Root;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 fn now() -> OffsetDateTime {
@@ -8,11 +9,10 @@ fn now() -> OffsetDateTime {
 }
 
 fn authority(lifetime_hours: u64) -> Authority {
-    let dir = tempfile::tempdir().unwrap();
     let domain: TrustDomain = "mesh.local".parse().unwrap();
-    let root = Root::ephemeral(dir.path(), &domain, now()).unwrap();
+    let root = Root::generate(&domain, now()).unwrap();
     Authority::new(
-        root,
+        Trust::new(Arc::new(root), []),
         domain,
         std::time::Duration::from_secs(lifetime_hours * 3_600),
     )
@@ -44,7 +44,7 @@ fn a_leaf_says_what_was_proved_and_nothing_of_the_request() {
         |params| params.distinguished_name.push(DnType::CommonName, "mesh-control"),
         &key,
     );
-    let certificate = authority.certify(&csr, &identity(TRITON), now()).unwrap();
+    let certificate = authority.certify(&csr, &identity(TRITON), now()).unwrap().leaf;
     let (_, leaf) = X509Certificate::from_der(&certificate).unwrap();
     let names = &leaf
         .subject_alternative_name()
@@ -65,11 +65,10 @@ fn a_leaf_says_what_was_proved_and_nothing_of_the_request() {
     );
     let usage = leaf.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && usage.server_auth && !usage.any);
-    let root = X509Certificate::from_der(authority.root().certificate())
-        .unwrap()
-        .1;
+    let trust = authority.trust();
+    let root = X509Certificate::from_der(trust.signer().certificate()).unwrap().1;
     leaf.verify_signature(Some(root.public_key())).unwrap();
-    let again = authority.certify(&csr, &identity(TRITON), now()).unwrap();
+    let again = authority.certify(&csr, &identity(TRITON), now()).unwrap().leaf;
     let again = X509Certificate::from_der(&again).unwrap().1;
     assert_ne!(leaf.raw_serial(), again.raw_serial());
 }
@@ -77,13 +76,13 @@ fn a_leaf_says_what_was_proved_and_nothing_of_the_request() {
 #[test]
 fn no_leaf_outlives_the_root() {
     let authority = authority(24);
-    let late = authority.root().expiry() - Duration::hours(1);
+    let late = authority.trust().signer().expiry() - Duration::hours(1);
     let csr = request(vec![uri_name(TRITON)], |_| {}, &KeyPair::generate().unwrap());
-    let certificate = authority.certify(&csr, &identity(TRITON), late).unwrap();
+    let certificate = authority.certify(&csr, &identity(TRITON), late).unwrap().leaf;
     let (_, leaf) = X509Certificate::from_der(&certificate).unwrap();
     assert_eq!(
         leaf.validity().not_after.timestamp(),
-        authority.root().expiry().unix_timestamp()
+        authority.trust().signer().expiry().unix_timestamp()
     );
 }
 
@@ -175,7 +174,12 @@ fn requests_that_ask_for_anything_else_are_refused() {
 
 #[test]
 fn the_server_has_a_name_that_no_workload_gets() {
-    let leaf = authority(10).server(now()).unwrap();
+    let authority = authority(10);
+    let names = ServerNames {
+        dns: vec!["mesh-control".into()],
+        identity: Some(identity("spiffe://mesh.local/ns/mesh-system/sa/mesh-control")),
+    };
+    let leaf = authority.server(&authority.trust(), &names, now()).unwrap();
     let (_, certificate) = X509Certificate::from_der(&leaf.certificate).unwrap();
     let names = &certificate
         .subject_alternative_name()
@@ -186,9 +190,32 @@ fn the_server_has_a_name_that_no_workload_gets() {
     assert_eq!(
         names.as_slice(),
         [
-            GeneralName::DNSName(SERVER_NAME),
+            GeneralName::DNSName("mesh-control"),
             GeneralName::URI("spiffe://mesh.local/ns/mesh-system/sa/mesh-control")
         ]
     );
     assert_eq!(leaf.renew, now() + Duration::hours(7));
+}
+
+#[test]
+fn what_is_signed_and_trusted_changes_while_it_runs() {
+    let authority = authority(10);
+    let follow = authority.follow();
+    let before = authority.trust();
+    let next = Arc::new(Root::generate(authority.trust_domain(), now()).unwrap());
+    authority.replace(Trust::new(
+        next.clone(),
+        [before.signer().certificate().clone(), next.certificate().clone()],
+    ));
+    assert!(follow.has_changed().unwrap());
+    let csr = request(vec![uri_name(TRITON)], |_| {}, &KeyPair::generate().unwrap());
+    let certified = authority.certify(&csr, &identity(TRITON), now()).unwrap();
+    let (_, leaf) = X509Certificate::from_der(&certified.leaf).unwrap();
+    let root = X509Certificate::from_der(next.certificate()).unwrap().1;
+    leaf.verify_signature(Some(root.public_key())).unwrap();
+    assert_eq!(
+        certified.trust.bundle(),
+        [next.certificate().clone(), before.signer().certificate().clone()],
+        "each once, the signer first"
+    );
 }
