@@ -25,9 +25,10 @@ impl Keeper {
         loop {
             let mut backoff = match self.cell.load_full() {
                 Some(credentials) => {
+                    let share = crate::observe::random::percentage(random.next()) / 100.0;
                     tokio::select! {
                         () = sleep_until(renewal(&credentials, &random)) => {}
-                        () = self.outdated(&credentials, &random) => {
+                        () = self.outdated(&credentials, share) => {
                             tracing::info!("certificate: the roots are changing, it is replaced");
                         }
                     }
@@ -45,15 +46,14 @@ impl Keeper {
         }
     }
 
-    /// Until the control plane wants certificates to come with something else, and a while more, so that not all proxies
-    /// come at once.
-    async fn outdated(&self, credentials: &Credentials, random: &Random) {
+    /// Until the control plane wants certificates to come with something else, and a share of a while more, so that not all
+    /// proxies come at once.
+    async fn outdated(&self, credentials: &Credentials, share: f64) {
         let mut wanted = self.wanted.clone();
         let other = |wanted: &String| !wanted.is_empty() && *wanted != credentials.trust;
         if wanted.wait_for(other).await.is_err() {
             return std::future::pending().await;
         }
-        let share = crate::observe::random::percentage(random.next()) / 100.0;
         let life = credentials
             .not_after
             .duration_since(credentials.came)
