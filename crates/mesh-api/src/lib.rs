@@ -8,10 +8,12 @@ pub mod duration;
 pub mod explain;
 pub mod identity;
 pub mod inference;
+pub mod inject;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod matching;
 pub mod name;
+pub mod network;
 pub mod route;
 pub mod schema;
 pub mod snapshot;

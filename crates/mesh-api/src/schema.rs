@@ -29,6 +29,11 @@ pub fn of(kind: Kind) -> Schema {
     schema
 }
 
+/// The schema of the injection settings.
+pub fn injection() -> Schema {
+    schemars::schema_for!(crate::inject::Settings)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

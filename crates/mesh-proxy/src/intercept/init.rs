@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
+use mesh_api::network::{Cidr, Ports};
 
-use super::rules::{self, Cidr, Ports, Rules};
+use super::rules::{self, Rules};
 
 /// Where the sidecar takes intercepted connections from others, where nobody says.
 pub const INBOUND_PORT: u16 = 15_006;

@@ -4,13 +4,13 @@
 //! nothing, so that writing the rules twice is writing them once, and nobody's connection ever meets half of them.
 
 use std::fmt::{self, Write as _};
-use std::net::IpAddr;
-use std::str::FromStr;
+
+use mesh_api::network::{Cidr, Ports};
 
 /// The table's name, in the family `inet`.
 pub const TABLE: &str = "mesh_proxy";
 /// Where DNS is asked over TCP; over UDP nothing is led anywhere.
-const DNS: Ports = Ports { first: 53, last: 53 };
+const DNS: Ports = Ports::one(53);
 
 /// What is led to the sidecar, and what is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Rules {
             let cidrs: Vec<_> = self
                 .skip_cidrs
                 .iter()
-                .filter(|cidr| cidr.address.is_ipv4() == is_v4)
+                .filter(|cidr| cidr.address().is_ipv4() == is_v4)
                 .collect();
             rules.extend(set(&cidrs).map(|cidrs| format!("{family} daddr {cidrs} return")));
         }
@@ -110,102 +110,6 @@ fn to_sidecar(port: u16) -> String {
 fn set<T: fmt::Display>(elements: &[T]) -> Option<String> {
     let words: Vec<_> = elements.iter().map(ToString::to_string).collect();
     (!words.is_empty()).then(|| format!("{{ {} }}", words.join(", ")))
-}
-
-/// A port, or ports one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ports {
-    first: u16,
-    last: u16,
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.first, self.last) {
-            (first, last) if first == last => write!(f, "{first}"),
-            (first, last) => write!(f, "{first}-{last}"),
-        }
-    }
-}
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a port from 1 to 65535, or two of them such as 8000-8010");
-        let port = |text: &str| {
-            plain_number::<u16>(text)
-                .filter(|port| *port > 0)
-                .ok_or_else(wrong)
-        };
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (port(first)?, port(last)?);
-        if first <= last {
-            Ok(Self { first, last })
-        } else {
-            Err(wrong())
-        }
-    }
-}
-
-/// A network: an address and how many of its bits all its addresses share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a network such as 10.0.0.0/8 or fd00::/8, or an address");
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(plain_number(bits).ok_or_else(wrong)?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return Err(wrong());
-        }
-        let network = masked(address, bits);
-        if network != address {
-            return Err(format!(
-                "{text:?} has bits beyond its length set: write {network}/{bits}"
-            ));
-        }
-        Ok(Self { address, bits })
-    }
-}
-
-/// The address with all bits cleared but the first ones.
-fn masked(address: IpAddr, bits: u8) -> IpAddr {
-    let bits = u32::from(bits);
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    }
-}
-
-/// Digits only: no sign, which numbers of Rust may have.
-fn plain_number<T: FromStr>(text: &str) -> Option<T> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
