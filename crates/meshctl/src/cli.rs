@@ -17,7 +17,8 @@ use crate::output::Format;
     version,
     max_term_width = 100,
     disable_help_subcommand = false,
-    after_help = "Start with `meshctl demo`, or with `meshctl up DIR` on documents of your own."
+    after_help = "Start with `meshctl demo`, with `meshctl up DIR` on documents of your own, or on Kubernetes with `meshctl \
+                  install`."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -38,6 +39,25 @@ pub(crate) struct Globals {
         value_name = "NAME"
     )]
     pub(crate) mesh: Option<Name>,
+    /// The mesh on a Kubernetes cluster; default: when none runs on this machine and there is a kubeconfig
+    #[arg(long, global = true)]
+    pub(crate) kube: bool,
+    /// The kubeconfig; default: $KUBECONFIG, or ~/.kube/config
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; default: its current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The namespace of the control plane on Kubernetes
+    #[arg(
+        long,
+        global = true,
+        env = "MESH_NAMESPACE",
+        hide_env_values = true,
+        default_value = "mesh-system",
+        value_name = "NAME"
+    )]
+    pub(crate) mesh_namespace: Name,
     /// The namespace; default: where the name is found, if it is found in one alone
     #[arg(
         short,
@@ -63,6 +83,13 @@ pub(crate) struct Globals {
     /// Whether to use colours; they never carry meaning alone
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+impl Globals {
+    /// Whether a flag says that the mesh is on Kubernetes.
+    pub(crate) fn mean_kubernetes(&self) -> bool {
+        self.kube || self.kubeconfig.is_some() || self.context.is_some()
+    }
 }
 
 /// Whether to use colours.
@@ -97,8 +124,16 @@ pub(crate) enum Command {
     Up(cmd::up::Up),
     /// Stop a mesh that `up --detach` left running
     Down,
-    /// Find what is wrong with the running mesh, and how to mend it
-    Check,
+    /// Install the mesh on a Kubernetes cluster
+    Install(cmd::install::Install),
+    /// Bring the mesh on a Kubernetes cluster to this release
+    Upgrade(cmd::install::Upgrade),
+    /// Remove the mesh from a Kubernetes cluster
+    Uninstall(cmd::uninstall::Uninstall),
+    /// Replace the root of trust of the mesh on a Kubernetes cluster
+    Rotate,
+    /// Find what is wrong with the mesh, and how to mend it
+    Check(cmd::check::Check),
     /// Show who calls what, how it is split, and how each way does
     Routes(cmd::routes::Routes),
     /// Show or change how a route's requests are split over backends
@@ -181,6 +216,11 @@ mod tests {
             "meshctl demo --once",
             "meshctl up examples/fraud --name shop",
             "meshctl check -o json",
+            "meshctl check --pre --context staging",
+            "meshctl install --ha --set images.registry=registry.example.com/mesh --dry-run",
+            "meshctl install -o yaml --values values.yaml",
+            "meshctl upgrade --kubeconfig admin.conf",
+            "meshctl uninstall --yes --crds",
             "meshctl routes fraud --watch",
             "meshctl routes -o mermaid",
             "meshctl -n ml split fraud",
@@ -209,6 +249,7 @@ mod tests {
             ("meshctl", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("meshctl dance", ErrorKind::InvalidSubcommand),
             ("meshctl up", ErrorKind::MissingRequiredArgument),
+            ("meshctl install --set ha", ErrorKind::ValueValidation),
             ("meshctl check --wat", ErrorKind::UnknownArgument),
             ("meshctl routes -o xml", ErrorKind::InvalidValue),
             ("meshctl --color sometimes version", ErrorKind::InvalidValue),

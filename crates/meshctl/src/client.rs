@@ -1,4 +1,5 @@
-//! The Admin service of the running mesh, over its local socket.
+//! The Admin service of the mesh that is meant: over its local socket, or of every replica of a control plane on
+//! Kubernetes, with their answers put together.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,20 +7,19 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use mesh_api::wire::admin::admin_client::AdminClient;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Status};
+
+pub(crate) use crate::replicas::Admin;
 
 use crate::error::{Failure, Outcome};
 use crate::mesh_home::{Mesh, none_runs};
 
 /// How long connecting may take, and how long an answer.
-const CONNECT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(20);
 /// A list of many documents is large.
-const MESSAGE_BYTES: usize = 256 << 20;
-
-/// A connected Admin service.
-pub(crate) type Admin = AdminClient<Channel>;
+pub(crate) const MESSAGE_BYTES: usize = 256 << 20;
 
 /// Connects to the control plane of a mesh.
 pub(crate) async fn connect(mesh: &Mesh) -> Outcome<Admin> {
@@ -41,18 +41,17 @@ pub(crate) async fn connect_to(socket: &Path) -> anyhow::Result<Admin> {
         .connect_timeout(CONNECT)
         .connect_with_connector(tower::service_fn(move |_: Uri| open(path.clone())))
         .await
-        .map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
-            anyhow::anyhow!("cannot connect to {}: {cause}", socket.display())
-        })?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES))
+        .map_err(|error| anyhow::anyhow!("cannot connect to {}: {}", socket.display(), innermost(&error)))?;
+    let client = AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+    Ok(Admin::of(vec![client]))
 }
 
 async fn open(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
     Ok(TokioIo::new(UnixStream::connect(path).await?))
 }
 
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+/// The first cause of an error.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

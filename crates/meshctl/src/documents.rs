@@ -10,6 +10,7 @@ use mesh_api::wire::admin::{ListDocumentsRequest, StoredDocument};
 
 use crate::client::{Admin, answer};
 use crate::error::{Failure, Outcome};
+use crate::kubernetes::in_force;
 
 /// The text of a file.
 #[derive(Debug)]
@@ -109,6 +110,15 @@ pub(crate) async fn list(
     namespace: Option<&Name>,
     name: Option<&Name>,
 ) -> Outcome<Vec<InForce>> {
+    if let Some(cluster) = admin.cluster() {
+        let mut documents = in_force::list(cluster, kind).await?;
+        documents.retain(|it| {
+            let id = it.document.id();
+            namespace.is_none_or(|wanted| id.name.namespace == *wanted)
+                && name.is_none_or(|wanted| id.name.name == *wanted)
+        });
+        return Ok(documents);
+    }
     let word = |word: Option<&str>| word.unwrap_or_default().to_owned();
     let request = ListDocumentsRequest {
         kind: word(kind.map(Kind::as_str)),
@@ -116,13 +126,13 @@ pub(crate) async fn list(
         name: word(name.map(Name::as_str)),
     };
     let listed = answer(admin.list_documents(request)).await?.documents;
-    let mut documents: Vec<InForce> = listed.into_iter().filter_map(in_force).collect();
+    let mut documents: Vec<InForce> = listed.into_iter().filter_map(read).collect();
     documents.sort_by_key(|it| it.document.id());
     Ok(documents)
 }
 
 /// What this meshctl can't read, a newer control plane wrote: it is left out.
-fn in_force(stored: StoredDocument) -> Option<InForce> {
+fn read(stored: StoredDocument) -> Option<InForce> {
     let parsed = parse_all(Path::new(&stored.file), &stored.yaml)
         .into_iter()
         .next()?;

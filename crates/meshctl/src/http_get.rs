@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// The most of an answer that is read, in bytes.
@@ -26,15 +26,21 @@ pub(crate) async fn ask(
     path: &str,
     within: Duration,
 ) -> io::Result<Answer> {
-    let asking = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut bytes = Vec::new();
-        stream.take(MOST).read_to_end(&mut bytes).await?;
-        parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
-    };
+    let asking = async { over(TcpStream::connect(address).await?, method, path).await };
     tokio::time::timeout(within, asking).await?
+}
+
+/// Asks the server at the other end of a stream.
+pub(crate) async fn over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+) -> io::Result<Answer> {
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut bytes = Vec::new();
+    stream.take(MOST).read_to_end(&mut bytes).await?;
+    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

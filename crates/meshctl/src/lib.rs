@@ -1,15 +1,19 @@
 //! The command line of the mesh: runs a mesh on one machine, shows what goes where, and changes it.
 
 mod acks;
+mod chart;
 mod cli;
 mod client;
 mod cmd;
 pub mod demo;
 mod documents;
 mod error;
+mod finding;
 mod http_get;
+mod kubernetes;
 mod mesh_home;
 mod output;
+mod replicas;
 mod traffic;
 mod up;
 mod words;

@@ -3,12 +3,14 @@
 use clap::Args;
 use mesh_api::wire::admin::{ApplyRequest, ApplyResponse, Problem};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Context, validate};
+use super::{Context, Place, validate};
 use crate::cli::Files;
 use crate::client::answer;
-use crate::documents::read_files;
+use crate::documents::{FileText, parse, read_files};
 use crate::error::{Failure, Outcome};
+use crate::kubernetes::{self, Cluster};
 
 /// Flags of `meshctl apply`.
 #[derive(Args, Debug)]
@@ -18,12 +20,16 @@ pub(crate) struct Apply {
     /// Check only
     #[arg(long)]
     dry_run: bool,
+    /// On Kubernetes: take fields over that somebody else has applied
+    #[arg(long)]
+    force_conflicts: bool,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Result {
-    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     dry_run: bool,
     applied: Vec<Applied>,
 }
@@ -49,6 +55,10 @@ impl Apply {
         if found.documents == 0 {
             return Err(Failure::new("there is no document to apply"));
         }
+        let place = context.place().await?;
+        if let Place::Kubernetes(cluster) = &place {
+            return self.on_kubernetes(context, cluster, &texts).await;
+        }
         let name = match texts.as_slice() {
             [one] => one.file.display().to_string(),
             _ => String::new(),
@@ -59,7 +69,7 @@ impl Apply {
             name,
             dry_run: self.dry_run,
         };
-        let mut admin = context.admin().await?;
+        let mut admin = place.admin().await?;
         let response = answer(admin.apply(request)).await?;
         self.tell(context, response)
     }
@@ -82,12 +92,16 @@ impl Apply {
             action: it.action,
         });
         let result = Result {
-            version: response.version,
+            version: Some(response.version),
             dry_run: self.dry_run,
             applied: applied.collect(),
         };
+        self.report(context, &result)
+    }
+
+    fn report(&self, context: &Context, result: &Result) -> Outcome {
         if let Some(format) = context.machine() {
-            return context.printer.machine(format, &result);
+            return context.printer.machine(format, result);
         }
         let suffix = if self.dry_run { " (dry run)" } else { "" };
         let lines: String = result
@@ -96,10 +110,46 @@ impl Apply {
             .map(|it| format!("{} {}{suffix}\n", it.object, it.action))
             .collect();
         context.printer.data(&lines)?;
-        if !self.dry_run {
-            context.printer.say(format!("version {}", result.version));
+        if let (Some(version), false) = (result.version, self.dry_run) {
+            context.printer.say(format!("version {version}"));
         }
         Ok(())
+    }
+
+    /// One object after the other: Kubernetes has no way to apply all or none. All are tried in a dry run before the
+    /// first is applied.
+    async fn on_kubernetes(&self, context: &Context, cluster: &Cluster, texts: &[FileText]) -> Outcome {
+        let mut objects = Vec::new();
+        for (document, source) in parse(texts).into_iter().flatten() {
+            let mut object: Value = serde_saphyr::from_str(&source.text)?;
+            if object["metadata"]["namespace"].is_null() {
+                let namespace = context
+                    .namespace()
+                    .map_or(cluster.client.default_namespace(), |name| name.as_str());
+                object["metadata"]["namespace"] = namespace.into();
+            }
+            objects.push((document.id().kind, object));
+        }
+        for (kind, object) in &objects {
+            kubernetes::documents::apply(cluster, *kind, object, true, self.force_conflicts).await?;
+        }
+        let mut applied = Vec::new();
+        for (kind, object) in &objects {
+            let action =
+                kubernetes::documents::apply(cluster, *kind, object, self.dry_run, self.force_conflicts)
+                    .await?;
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            applied.push(Applied {
+                object: format!("{kind} {}/{}", text("namespace"), text("name")),
+                action: action.into(),
+            });
+        }
+        let result = Result {
+            version: None,
+            dry_run: self.dry_run,
+            applied,
+        };
+        self.report(context, &result)
     }
 }
 

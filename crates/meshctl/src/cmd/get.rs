@@ -1,14 +1,16 @@
 //! `meshctl get`: the documents in force.
 
 use clap::Args;
-use mesh_api::document::{Document, Kind};
+use mesh_api::document::{Document, Kind, parse_all};
 use mesh_api::name::ObjectName;
+use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, Place};
 use crate::cli;
 use crate::documents::{self, InForce, meant};
 use crate::error::Outcome;
-use crate::output::{Format, Table};
+use crate::kubernetes::{self, Cluster};
+use crate::output::{Format, Style, Table, Text};
 
 /// Flags of `meshctl get`.
 #[derive(Args, Debug)]
@@ -24,7 +26,11 @@ pub(crate) struct Get {
 impl Get {
     /// Lists documents, or prints them as their authors wrote them.
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let mut admin = context.admin().await?;
+        let place = context.place().await?;
+        if let Place::Kubernetes(cluster) = &place {
+            return self.on_kubernetes(context, cluster).await;
+        }
+        let mut admin = place.admin().await?;
         let mut listed = documents::list(&mut admin, self.kind, None, None).await?;
         match (&self.kind, &self.name) {
             (Some(kind), Some(name)) => {
@@ -50,6 +56,85 @@ impl Get {
             }
             _ => context.printer.data(&table(&listed).render()),
         }
+    }
+}
+
+impl Get {
+    /// Lists objects, or prints them as the API server has them.
+    async fn on_kubernetes(&self, context: &Context, cluster: &Cluster) -> Outcome {
+        let mut objects = kubernetes::documents::list(cluster, self.kind).await?;
+        match (&self.kind, &self.name) {
+            (Some(kind), Some(name)) => {
+                let names = objects.iter().filter_map(object_name);
+                let pairs: Vec<(ObjectName, ObjectName)> = names.map(|name| (name.clone(), name)).collect();
+                let wanted = meant(kind.as_str(), name, context.namespace(), pairs)?;
+                objects.retain(|object| object_name(object).as_ref() == Some(&wanted));
+            }
+            _ => objects.retain(|object| object_name(object).is_some_and(|name| context.shows(&name))),
+        }
+        match context.machine() {
+            Some(Format::Yaml) => {
+                let texts: Result<Vec<String>, _> = objects.iter().map(serde_saphyr::to_string).collect();
+                context.printer.data(&texts?.join("---\n"))
+            }
+            Some(format) => match (objects.as_slice(), &self.name) {
+                ([one], Some(_)) => context.printer.machine(format, one),
+                _ => context.printer.machine(format, &objects),
+            },
+            None if objects.is_empty() => {
+                context.printer.say("no documents");
+                Ok(())
+            }
+            None => context.printer.data(&object_table(&objects).render()),
+        }
+    }
+}
+
+/// The name of an object of the API server.
+pub(crate) fn object_name(object: &Value) -> Option<ObjectName> {
+    let name = |field: &str| object["metadata"][field].as_str()?.parse().ok();
+    Some(ObjectName::new(name("namespace")?, name("name")?))
+}
+
+fn object_table(objects: &[Value]) -> Table {
+    let mut table = Table::new(&["KIND", "NAME", "SAYS", "ACCEPTED", "PROXIES"]);
+    for object in objects {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let accepted = conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "Accepted");
+        let name = object_name(object)
+            .map(|name| name.to_string())
+            .unwrap_or_default();
+        table.row([
+            text(&object["kind"]).into(),
+            name.into(),
+            object_says(object).into(),
+            match accepted.map(|condition| (text(&condition["status"]), text(&condition["message"]))) {
+                Some((status, _)) if status == "True" => Text::styled(Style::Good, "yes"),
+                Some((_, message)) => Text::styled(Style::Bad, format!("no: {message}")),
+                None => Text::styled(Style::Warn, "unknown"),
+            },
+            text(&object["status"]["proxies"]).into(),
+        ]);
+    }
+    table
+}
+
+/// What an object says, in a few words; nothing when this release can't read it.
+fn object_says(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    let document = json!({
+        "apiVersion": object["apiVersion"],
+        "kind": object["kind"],
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+        "spec": object["spec"],
+    });
+    let mut parsed = parse_all("-".as_ref(), &document.to_string()).into_iter();
+    match parsed.next() {
+        Some(Ok((document, _))) => summary(&document),
+        _ => String::new(),
     }
 }
 

@@ -5,17 +5,24 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
 use mesh_api::name::ObjectName;
 use mesh_api::wire::admin::{self, ListProxiesRequest, ProxyList};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, Place};
 use crate::client::answer;
 use crate::documents::meant;
 use crate::error::Outcome;
-use crate::http_get;
+use crate::http_get::{self, Answer};
+use crate::kubernetes::{self, Cluster};
 use crate::mesh_home::Mesh;
 use crate::output::{Style, Table, Text, ago, clock, in_words};
+
+/// The port of a proxy's admin endpoint, on its pod's loopback.
+const ADMIN: u16 = 15000;
+/// How long a proxy may take to answer.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// Flags of `meshctl proxy`.
 #[derive(Args, Debug)]
@@ -46,7 +53,8 @@ struct View {
 impl Proxy {
     /// Lists proxies, or tells about one.
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let mut admin = context.admin().await?;
+        let place = context.place().await?;
+        let mut admin = place.admin().await?;
         let list = answer(admin.list_proxies(ListProxiesRequest {})).await?;
         let mut views = views(&list);
         let Some(name) = &self.name else {
@@ -66,7 +74,7 @@ impl Proxy {
         let names: Vec<_> = names.map(|name| (name.clone(), name)).collect();
         let name = meant("proxy", name, context.namespace(), names)?;
         if self.table {
-            return context.printer.data(&built(&context.mesh()?, &name).await?);
+            return context.printer.data(&built(&place, &name).await?);
         }
         views.retain(|view| view.workload == name.to_string());
         match (context.machine(), views.first()) {
@@ -177,7 +185,17 @@ fn details(view: &View, now: i64) -> String {
 }
 
 /// What the proxy itself has built, from its admin endpoint.
-async fn built(mesh: &Mesh, name: &ObjectName) -> Outcome<String> {
+async fn built(place: &Place, name: &ObjectName) -> Outcome<String> {
+    let answer = match place {
+        Place::Machine(mesh) => on_this_machine(mesh, name).await?,
+        Place::Kubernetes(cluster) => in_pod(cluster, name).await?,
+    };
+    let value: serde_json::Value = serde_json::from_slice(&answer.body)
+        .with_context(|| format!("the proxy of {name} answered {} without JSON", answer.status))?;
+    Ok(serde_json::to_string_pretty(&value)? + "\n")
+}
+
+async fn on_this_machine(mesh: &Mesh, name: &ObjectName) -> Outcome<Answer> {
     let file = mesh.proxy_admin(name);
     let address = std::fs::read_to_string(&file).with_context(|| {
         format!(
@@ -189,12 +207,21 @@ async fn built(mesh: &Mesh, name: &ObjectName) -> Outcome<String> {
         .trim()
         .parse()
         .with_context(|| format!("{} holds no address", file.display()))?;
-    let answer = http_get::ask(address, "GET", "/table", Duration::from_secs(10))
+    let answer = http_get::ask(address, "GET", "/table", WITHIN).await;
+    Ok(answer.with_context(|| format!("the proxy of {name} does not answer on {address}"))?)
+}
+
+async fn in_pod(cluster: &Cluster, name: &ObjectName) -> Outcome<Answer> {
+    let asking = async {
+        let pods = cluster.within::<Pod>(name.namespace.as_str());
+        let stream = kubernetes::forward(&pods, name.name.as_str(), ADMIN).await?;
+        http_get::over(stream, "GET", "/table").await
+    };
+    let answer = tokio::time::timeout(WITHIN, asking)
         .await
-        .with_context(|| format!("the proxy of {name} does not answer on {address}"))?;
-    let value: serde_json::Value = serde_json::from_slice(&answer.body)
-        .with_context(|| format!("the proxy of {name} answered {} without JSON", answer.status))?;
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+        .map_err(anyhow::Error::from);
+    let answer = answer.and_then(|answer| Ok(answer?));
+    Ok(answer.with_context(|| format!("the proxy of {name} does not answer through a forwarded port"))?)
 }
 
 #[cfg(test)]

@@ -219,4 +219,12 @@ impl admin_server::Admin for FakeControl {
             expiry: 0,
         }))
     }
+
+    async fn start_root_rotation(&self, _: Request<StartRootRotationRequest>) -> Answer<RootRotation> {
+        Err(Status::failed_precondition("the root is a folder's"))
+    }
+
+    async fn get_root_rotation(&self, _: Request<GetRootRotationRequest>) -> Answer<RootRotation> {
+        Ok(Response::new(RootRotation::default()))
+    }
 }

@@ -3,7 +3,7 @@
 use mesh_api::wire::admin::GetStatusRequest;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, Place};
 use crate::client::answer;
 use crate::error::Outcome;
 
@@ -17,11 +17,19 @@ struct Versions {
 
 /// Prints both versions; that no mesh runs is no error.
 pub(crate) async fn run(context: &Context) -> Outcome {
-    let mesh = context.mesh().ok().map(|mesh| mesh.name.to_string());
-    let control = match context.admin().await {
-        Ok(mut admin) => answer(admin.get_status(GetStatusRequest {})).await.ok(),
-        Err(_) => None,
+    let place = context.place().await.ok();
+    let admin = match &place {
+        Some(place) => place.admin().await.ok(),
+        None => None,
     };
+    let control = match admin {
+        Some(mut admin) => answer(admin.get_status(GetStatusRequest {})).await.ok(),
+        None => None,
+    };
+    let mesh = place.map(|place| match place {
+        Place::Machine(mesh) => mesh.name.to_string(),
+        Place::Kubernetes(cluster) => cluster.context,
+    });
     let versions = Versions {
         client: env!("CARGO_PKG_VERSION"),
         mesh: mesh.filter(|_| control.is_some()),

@@ -66,6 +66,11 @@ impl Printer {
         let _ = writeln!(anstream::stderr().lock(), "{}", text.into().ansi());
     }
 
+    /// Says lines that are styled already on standard error.
+    pub(crate) fn say_lines(self, text: &str) {
+        let _ = write!(anstream::stderr().lock(), "{text}");
+    }
+
     /// Says what went wrong.
     pub(crate) fn error(self, text: &str) {
         self.lines(Style::Bad, "error:", text);

@@ -1,5 +1,7 @@
 //! `meshctl split`: how a route's requests are split over backends, shown, changed, taken back.
 
+mod kubernetes;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,13 +13,15 @@ use mesh_api::route::{MAX_WEIGHT, Route, Rule};
 use mesh_api::wire::admin::{SetSplitRequest, SplitChange, Traffic, UndoSplitRequest, Weight};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, Place};
 use crate::acks::{self, Acks};
 use crate::client::{Admin, answer};
 use crate::documents::{self, meant};
 use crate::error::{Failure, Outcome};
+use crate::kubernetes::Cluster;
 use crate::output::{Style, Table, Text, percent, share};
 use crate::{cli, traffic, words};
+use kubernetes::Served;
 
 /// Flags of `meshctl split`.
 #[derive(Args, Debug)]
@@ -34,6 +38,9 @@ pub(crate) struct Split {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// On Kubernetes: take weights over that somebody else has applied
+    #[arg(long)]
+    force_conflicts: bool,
     /// How long to wait for the proxies
     #[arg(long, default_value = "10s", value_parser = cli::span, value_name = "SPAN")]
     timeout: Duration,
@@ -75,20 +82,38 @@ struct Changed {
     dry_run: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxies: Option<Acks>,
+    /// As the status of an object on Kubernetes tells it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    served: Option<Served>,
 }
 
 impl Split {
     /// Shows, changes or takes back.
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let wanted = self.wanted()?;
-        let mut admin = context.admin().await?;
-        let (name, spec) = self.find(&mut admin, context).await?;
-        let route = Route::new(&name, &spec).map_err(|problems| {
-            Failure::new(format!("ModelRoute {name} is not in force: {}", problems[0]))
-        })?;
-        let done = match &wanted {
-            Wanted::Show => self.show(&mut admin, context, &route).await,
-            Wanted::Weights(weights) if self.dry_run => self.try_out(context, &name, &spec, weights),
+        let place = context.place().await?;
+        let route = match &place {
+            Place::Machine(_) => self.on_this_machine(context, &place, &wanted).await?,
+            Place::Kubernetes(cluster) => self.on_kubernetes(context, cluster, &wanted).await?,
+        };
+        if self.watch {
+            return super::routes::watch(context, &mut place.admin().await?, Some(&route.service)).await;
+        }
+        Ok(())
+    }
+
+    async fn on_this_machine(&self, context: &Context, place: &Place, wanted: &Wanted) -> Outcome<Route> {
+        let mut admin = place.admin().await?;
+        let listed = documents::list(&mut admin, Some(Kind::ModelRoute), None, None).await?;
+        let specs = listed.into_iter().filter_map(|it| match it.document {
+            Document::ModelRoute(route) => Some((route.metadata.object_name(), route.spec)),
+            _ => None,
+        });
+        let (name, spec) = self.find(context, specs.collect())?;
+        let route = in_force(&name, &spec)?;
+        match wanted {
+            Wanted::Show => self.show(context, &route, &traffic::ask(&mut admin, 10).await?)?,
+            Wanted::Weights(weights) if self.dry_run => self.try_out(context, &name, &spec, weights)?,
             Wanted::Weights(weights) => {
                 let rule = rule_for(&route, self.rule.as_ref(), weights)?;
                 let request = SetSplitRequest {
@@ -98,7 +123,7 @@ impl Split {
                     weights: weights.iter().map(|(name, it)| (name.to_string(), *it)).collect(),
                 };
                 let change = answer(admin.set_split(request)).await?;
-                self.settle(&mut admin, context, change).await
+                self.settle(&mut admin, context, change).await?;
             }
             Wanted::Undo => {
                 let request = UndoSplitRequest {
@@ -106,14 +131,41 @@ impl Split {
                     route: name.name.to_string(),
                 };
                 let change = answer(admin.undo_split(request)).await?;
-                self.settle(&mut admin, context, change).await
+                self.settle(&mut admin, context, change).await?;
             }
-        };
-        done?;
-        if self.watch {
-            return super::routes::watch(context, &mut admin, Some(&route.service)).await;
         }
-        Ok(())
+        Ok(route)
+    }
+
+    async fn on_kubernetes(&self, context: &Context, cluster: &Cluster, wanted: &Wanted) -> Outcome<Route> {
+        let mut routes = kubernetes::routes(cluster).await?;
+        let specs = routes
+            .iter()
+            .map(|(name, (_, spec))| (name.clone(), spec.clone()));
+        let (name, spec) = self.find(context, specs.collect())?;
+        let route = in_force(&name, &spec)?;
+        let object = routes.remove(&name).map(|(object, _)| object).unwrap_or_default();
+        match wanted {
+            Wanted::Show => {
+                // What was seen is worth showing; the split itself needs no control plane.
+                let seen = match crate::kubernetes::admin(cluster).await {
+                    Ok(mut admin) => traffic::ask(&mut admin, 10).await,
+                    Err(failure) => Err(failure),
+                };
+                let seen = seen.unwrap_or_else(|failure| {
+                    context
+                        .printer
+                        .warn(&format!("what was seen is left out: {failure}"));
+                    Traffic::default()
+                });
+                self.show(context, &route, &seen)?;
+            }
+            Wanted::Weights(weights) if self.dry_run => self.try_out(context, &name, &spec, weights)?,
+            Wanted::Weights(_) | Wanted::Undo => {
+                self.write(context, cluster, &route, &object, wanted).await?;
+            }
+        }
+        Ok(route)
     }
 
     fn wanted(&self) -> Outcome<Wanted> {
@@ -141,18 +193,20 @@ impl Split {
         })
     }
 
-    async fn find(&self, admin: &mut Admin, context: &Context) -> Outcome<(ObjectName, ModelRouteSpec)> {
-        let listed = documents::list(admin, Some(Kind::ModelRoute), None, None).await?;
-        let (mut specs, mut routes, mut services) = (BTreeMap::new(), Vec::new(), Vec::new());
-        for it in listed {
-            if let Document::ModelRoute(route) = it.document {
-                let name = route.metadata.object_name();
-                let service = ObjectName::new(name.namespace.clone(), route.spec.service.clone());
-                routes.push((name.clone(), name.clone()));
-                services.push((service, name.clone()));
-                specs.insert(name, route.spec);
-            }
-        }
+    fn find(
+        &self,
+        context: &Context,
+        mut specs: BTreeMap<ObjectName, ModelRouteSpec>,
+    ) -> Outcome<(ObjectName, ModelRouteSpec)> {
+        let routes = specs
+            .keys()
+            .map(|name| (name.clone(), name.clone()))
+            .collect::<Vec<_>>();
+        let services = specs.iter().map(|(name, spec)| {
+            let service = ObjectName::new(name.namespace.clone(), spec.service.clone());
+            (service, name.clone())
+        });
+        let services = services.collect::<Vec<_>>();
         // A ModelRoute's own name goes before the name of another one's service.
         let find = |names| meant("ModelRoute", &self.route, context.namespace(), names);
         let found = match find(routes) {
@@ -166,8 +220,7 @@ impl Split {
         Ok((found, spec))
     }
 
-    async fn show(&self, admin: &mut Admin, context: &Context, route: &Route) -> Outcome {
-        let seen = traffic::ask(admin, 10).await?;
+    fn show(&self, context: &Context, route: &Route, seen: &Traffic) -> Outcome {
         let rules = route.rules.iter();
         let rules: Vec<&Rule> = rules
             .filter(|rule| self.rule.as_ref().is_none_or(|name| rule.name == *name))
@@ -178,7 +231,7 @@ impl Split {
         if let Some(format) = context.machine() {
             return context.printer.machine(format, &rules);
         }
-        context.printer.data(&shown(route, &rules, &seen))
+        context.printer.data(&shown(route, &rules, seen))
     }
 
     fn try_out(
@@ -214,6 +267,7 @@ impl Split {
             after: of(&after),
             dry_run: true,
             proxies: None,
+            served: None,
         };
         tell(context, &changed)
     }
@@ -229,6 +283,7 @@ impl Split {
             after: pairs(change.after),
             dry_run: false,
             proxies: Some(acks.clone()),
+            served: None,
         };
         tell(context, &changed)?;
         for complaint in acks.complaints() {
@@ -252,6 +307,11 @@ enum Wanted {
     Show,
     Weights(BTreeMap<Name, u32>),
     Undo,
+}
+
+fn in_force(name: &ObjectName, spec: &ModelRouteSpec) -> Outcome<Route> {
+    Route::new(name, spec)
+        .map_err(|problems| Failure::new(format!("ModelRoute {name} is not in force: {}", problems[0])))
 }
 
 /// The rule named, or the only one that has all these backends.
@@ -328,12 +388,13 @@ fn for_people(changed: &Changed) -> String {
         .and(Style::Faint, weights(&changed.before))
         .plain(" → ")
         .and(Style::Strong, weights(&changed.after));
-    let suffix = match (&changed.proxies, changed.dry_run) {
-        (_, true) => "nothing changed (dry run)".to_owned(),
-        (Some(acks), _) => acks.in_words(),
-        (None, _) => String::new(),
+    let suffix = match (&changed.proxies, &changed.served, changed.dry_run) {
+        (_, _, true) => "nothing changed (dry run)\n".to_owned(),
+        (Some(acks), _, _) => format!("{}\n", acks.in_words()),
+        (None, Some(served), _) => format!("{} proxies at {}\n", served.proxies, served.version),
+        (None, None, _) => String::new(),
     };
-    format!("{}\n{suffix}\n", line.ansi())
+    format!("{}\n{suffix}", line.ansi())
 }
 
 fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
@@ -449,6 +510,7 @@ mod tests {
                 serving: 4,
                 ..Acks::default()
             }),
+            served: None,
         };
         assert_eq!(
             plain(&for_people(&changed)),
