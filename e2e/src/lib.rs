@@ -9,6 +9,7 @@ pub mod client;
 pub mod crowd;
 pub mod documents;
 pub mod draw;
+pub mod kubernetes;
 pub mod load;
 pub mod mesh;
 pub mod metrics;

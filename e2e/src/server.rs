@@ -76,7 +76,15 @@ impl Server {
     /// # Errors
     /// When it can't listen there.
     pub async fn start_on(name: &str, port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Self::start_at(name, ([127, 0, 0, 1], port).into()).await
+    }
+
+    /// Starts a server at this address.
+    ///
+    /// # Errors
+    /// When it can't listen there.
+    pub async fn start_at(name: &str, address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             conduct: AtomicU8::new(Conduct::Answer as u8),

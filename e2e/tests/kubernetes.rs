@@ -1,0 +1,13 @@
+//! Scenarios on a real Kubernetes cluster, each in a namespace of its own: the one that `KUBECONFIG` names, or the tests'
+//! own (docs/testing-on-kubernetes.md).
+//!
+//! `cargo build --workspace --bins && cargo test -p mesh-e2e --test kubernetes -- --test-threads=1`
+
+#[path = "kubernetes/model_servers.rs"]
+mod model_servers;
+#[path = "kubernetes/pods.rs"]
+mod pods;
+#[path = "kubernetes/servers.rs"]
+mod servers;
+#[path = "kubernetes/sidecar.rs"]
+mod sidecar;
