@@ -8,7 +8,7 @@ use super::{Cluster, Resource, conflicts, is_missing, refused};
 use crate::error::{Failure, Outcome};
 
 /// Who owns the fields that `meshctl apply` sets.
-const MANAGER: &str = "meshctl";
+pub(crate) const MANAGER: &str = "meshctl";
 
 /// The resource of a kind of documents.
 ///

@@ -195,6 +195,8 @@ pub(crate) fn contains(live: &Value, wanted: &Value) -> Result<(), String> {
                 Ok(())
             }
             (live, wanted) if live == wanted => Ok(()),
+            // 1 and 1.0 are one number to the API server.
+            (Value::Number(live), Value::Number(wanted)) if live.as_f64() == wanted.as_f64() => Ok(()),
             // What the API server leaves out because it is empty.
             (Value::Null, Value::Array(list)) if list.is_empty() => Ok(()),
             (Value::Null, Value::Object(map)) if map.is_empty() => Ok(()),
@@ -231,9 +233,10 @@ mod tests {
 
     #[test]
     fn what_others_add_is_no_difference() {
-        let live = json!({"a": 1, "b": {"c": [1, 2], "d": "x"}});
+        let live = json!({"a": 1, "n": 64, "b": {"c": [1, 2], "d": "x"}});
         for (wanted, found) in [
             (json!({"a": 1}), Ok(())),
+            (json!({"n": 64.0}), Ok(())),
             (json!({"b": {"c": [1, 2]}}), Ok(())),
             (json!({"e": {}, "f": [], "g": "", "h": false}), Ok(())),
             (json!({"b": {"c": [1, 3]}}), Err("b.c[1]".to_owned())),

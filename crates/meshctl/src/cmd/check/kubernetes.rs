@@ -30,7 +30,9 @@ pub(super) async fn before(cluster: &Cluster) -> Outcome<Vec<Finding>> {
         ),
     };
     let mut findings = preflight::look(cluster, &plan, Intent::Look, there.as_ref()).await;
-    findings.extend(unseen);
+    if findings.iter().all(|finding| finding.verdict != Verdict::Failed) {
+        findings.extend(unseen);
+    }
     Ok(findings)
 }
 

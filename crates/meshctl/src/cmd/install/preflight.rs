@@ -32,7 +32,12 @@ pub(crate) async fn look(
     intent: Intent,
     there: Option<&Installed>,
 ) -> Vec<Finding> {
-    let mut findings = vec![version(cluster).await];
+    let version = version(cluster).await;
+    // Where nobody answers, or too old a release does, the rest says nothing.
+    if version.verdict == Verdict::Failed {
+        return vec![version];
+    }
+    let mut findings = vec![version];
     findings.push(permissions(cluster, plan).await);
     findings.push(kinds(cluster, plan).await);
     findings.push(elsewhere(cluster).await);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Changed, Split, Wanted, rule_for, tell};
 use crate::cmd::Context;
 use crate::error::{Failure, Outcome};
-use crate::kubernetes::{Cluster, Resource, conflicts, refused};
+use crate::kubernetes::{Cluster, Resource, conflicts, documents, refused};
 use mesh_api::route::Route;
 
 /// Who owns the weights that are set here.
@@ -140,8 +140,21 @@ impl Split {
             Err(error) => error,
         };
         let conflicts = conflicts(&error);
+        let what = format!("cannot change ModelRoute {name}");
         if conflicts.is_empty() {
-            return Err(refused(&format!("cannot change ModelRoute {name}"), &error));
+            return Err(refused(&what, &error));
+        }
+        // What `meshctl apply` has set is the same person's to change here.
+        if conflicts
+            .iter()
+            .all(|conflict| conflict.owner == documents::MANAGER)
+        {
+            let applied = api
+                .patch(name.name.as_str(), &params.force(), &Patch::Apply(patch))
+                .await;
+            return Ok(serde_json::to_value(
+                applied.map_err(|error| refused(&what, &error))?,
+            )?);
         }
         let lines: Vec<String> = conflicts
             .iter()
