@@ -85,7 +85,7 @@ pub(crate) struct RunArgs {
     /// How often each load is measured, 1 to 100; the order is reversed each time
     #[arg(long, default_value = "5", value_parser = value_parser!(u8).range(1..=100))]
     pub(crate) rounds: u8,
-    /// How long each load is measured, 100ms to 10m
+    /// How long each load is measured, 100ms to 10m; open loops four times as long, because their p99 is quoted
     #[arg(long, default_value = "5s", value_parser = measured)]
     pub(crate) duration: Duration,
     /// How long each load runs before it is measured, at most 10m

@@ -4,20 +4,18 @@ mod from_client;
 mod request;
 mod response;
 mod sending;
-mod served;
 mod server;
 mod streamed;
 mod upload;
 
 pub(crate) use from_client::announced;
-pub use from_client::{BrokenOff, FromClient};
+pub use from_client::{BrokenOff, ClientBody, FromClient, Incoming};
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
 pub use response::{InFlight, ResponseBody, Upstream};
 pub use sending::Sending;
 pub(crate) use sending::poll_room;
-pub use served::Served;
 pub use server::{ServerBody, ServerError};
 pub use upload::Upload;
 

@@ -81,15 +81,6 @@ pub trait Ending: fmt::Display {
     fn cut(&self) -> Option<Cut>;
 }
 
-impl Ending for hyper::Error {
-    fn cut(&self) -> Option<Cut> {
-        if self.is_parse_too_large() {
-            return Some(Cut::HeadTooLarge);
-        }
-        self.is_parse().then_some(Cut::Malformed)
-    }
-}
-
 impl Ending for h2::Error {
     fn cut(&self) -> Option<Cut> {
         match self.reason() {

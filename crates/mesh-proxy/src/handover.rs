@@ -4,47 +4,37 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::request::Parts;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
-use crate::body::FromClient;
+use crate::io::{Duplex, Prefixed};
 use crate::tunnel::{Opening, Tunnel};
 
+/// A connection that was in HTTP/1.1, with what was read of it ahead.
+pub type Switched = Prefixed<Box<dyn Duplex>>;
+
 /// What is handed over when the client has its answer.
-#[derive(Debug)]
 pub enum Handover {
     /// A connection in HTTP/1.1.
-    Connection(OnUpgrade),
+    Connection(oneshot::Receiver<Switched>),
     /// A stream of HTTP/2.
     Stream(Opening),
 }
 
 impl Handover {
-    /// Of the request with this head and this body, if its connection or stream can be handed over.
-    pub fn of(head: &mut Parts, body: &mut FromClient) -> Option<Self> {
-        let stream = body.take_tunnel().map(Self::Stream);
-        stream.or_else(|| head.extensions.remove().map(Self::Connection))
-    }
-
     /// Waits until the client has its answer; none: it has left.
     pub async fn done(self) -> Option<ClientIo> {
         match self {
-            Self::Connection(connection) => {
-                let upgraded = connection.await.ok()?;
-                Some(ClientIo::Connection(TokioIo::new(upgraded)))
-            }
+            Self::Connection(switched) => switched.await.ok().map(ClientIo::Connection),
             Self::Stream(opening) => opening.opened().await.map(ClientIo::Stream),
         }
     }
 }
 
 /// What a client says and is told in another protocol.
-#[derive(Debug)]
 pub enum ClientIo {
     /// On a connection of its own.
-    Connection(TokioIo<Upgraded>),
+    Connection(Switched),
     /// On a stream.
     Stream(Tunnel),
 }

@@ -125,7 +125,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Refuses what is no request for a server (a CONNECT in a tunnel, or to a workload), and a head that servers read
 /// differently: with a target that is only an authority, with several hosts, or in HTTP/1.1 with none (RFC 9112, §3.2).
-/// Refuses one with too many fields too: for HTTP/1.1 hyper does.
+/// Refuses one with too many fields too: in HTTP/1.1 it has been already.
 ///
 /// # Errors
 /// When it is one.

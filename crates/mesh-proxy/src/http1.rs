@@ -1,23 +1,32 @@
-//! HTTP/1.1 as it is written to a server and read from it: heads, and where bodies begin and end (RFC 9112). Pure: no
-//! sockets, no clock, no waiting. What a server sends is anything, until it was read here.
+//! HTTP/1.1 as it is on the wire, to clients and to servers: heads, and where bodies begin and end (RFC 9112). Pure: no
+//! sockets, no clock, no waiting. What a peer sends is anything, until it was read here.
 
 use std::fmt;
 use std::io;
 
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 
 use crate::body::BodyError;
 
+mod answer;
+mod asked;
 mod chunks;
 mod framing;
+mod out;
 mod request;
 mod response;
 
+pub use answer::{Known, Manner};
+pub use asked::{Asked, Refused, RequestReader};
 pub use chunks::Chunks;
 pub use framing::{Framing, Piece};
-pub use request::{Encoder, write_head};
+pub use out::{Out, SLICES};
+pub use request::{Encoder, Short, write_head};
 pub use response::{Head, HeadLimits, HeadReader};
+
+/// How many fields are read without asking for memory.
+const ON_STACK: usize = 100;
 
 /// Why a request has no answer, or an answer no end.
 #[derive(Debug)]
@@ -68,6 +77,12 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Broken> {
     Ok(known)
 }
 
+/// Whether this word is in a list of them.
+fn lists(list: &HeaderValue, word: &[u8]) -> bool {
+    let mut items = list.as_bytes().split(|byte| *byte == b',');
+    items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+}
+
 /// The number that decimal digits, and nothing else, make.
 fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
@@ -90,8 +105,6 @@ fn has_empty_line(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,5 @@
 //! A connection, in plaintext or TLS, as one type: static dispatch, vectored writes.
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +10,14 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http1::{Out, SLICES};
 use crate::tls::{Protocol, TlsStream};
 
-/// How much is read ahead of a connection that has said nothing for long, in bytes: most heads fit.
-const PIECE: usize = 2 << 10;
+/// Any connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Duplex for I {}
+
 /// Up to how many bytes in several pieces are brought together, so that `send` takes them: the kernel has less to do for it
 /// than for `writev`, by more than such a copy costs.
 const LITTLE: usize = 4 << 10;
@@ -133,6 +136,28 @@ fn send(
     stream.poll_write(cx, together.filled())
 }
 
+/// Writes once of what is to be written.
+///
+/// # Errors
+/// Those of writing.
+pub fn poll_write_out<I: AsyncWrite + Unpin>(
+    out: &mut Out,
+    io: &mut I,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let written = match out.slices(&mut slices) {
+        0 => return Poll::Ready(Ok(())),
+        1 => ready!(Pin::new(io).poll_write(cx, &slices[0]))?,
+        count => ready!(Pin::new(io).poll_write_vectored(cx, &slices[..count]))?,
+    };
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    out.advance(written);
+    Poll::Ready(Ok(()))
+}
+
 /// A connection of which some bytes were read already.
 pub struct Prefixed<I> {
     prefix: Bytes,
@@ -143,33 +168,6 @@ impl<I> Prefixed<I> {
     /// Gives the bytes back to whoever reads next.
     pub fn new(prefix: Bytes, inner: I) -> Self {
         Self { prefix, inner }
-    }
-
-    /// Gives bytes back to whoever reads next, in front of those that were given back before.
-    pub fn give_back(&mut self, bytes: &[u8]) {
-        self.prefix = [bytes, &self.prefix].concat().into();
-    }
-
-    /// Whether there is nothing to read but from the connection itself.
-    pub fn is_exhausted(&self) -> bool {
-        self.prefix.is_empty()
-    }
-}
-
-impl<I: AsyncRead + Unpin> Prefixed<I> {
-    /// Waits until there is something to read, holding no memory for it meanwhile. False: that is the end.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub async fn read_ahead(&mut self) -> io::Result<bool> {
-        poll_fn(|cx| {
-            let mut room = [MaybeUninit::uninit(); PIECE];
-            let mut piece = ReadBuf::uninit(&mut room);
-            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
-            self.give_back(piece.filled());
-            Poll::Ready(Ok(!piece.filled().is_empty()))
-        })
-        .await
     }
 }
 

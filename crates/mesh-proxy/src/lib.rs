@@ -24,6 +24,7 @@ pub mod handover;
 pub mod headers;
 pub mod http1;
 pub mod inbound;
+pub mod inbox;
 pub mod intercept;
 pub mod io;
 pub mod limits;

@@ -8,8 +8,6 @@ use serde::Serialize;
 
 /// How much of a response waits in a stream of HTTP/2 for its client, in bytes; and one piece as the server sent it.
 pub(crate) const SEND_BUFFER: usize = 64 << 10;
-/// The header fields that hyper takes without being told, on the stack.
-const HYPERS_MAX_HEADERS: u16 = 100;
 /// Descriptors that are kept for what is not a connection: listeners, control plane, admin, files.
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// How much of the memory that there is the proxy takes at most, in hundredths, where no flag says.
@@ -27,7 +25,7 @@ pub struct Limits {
     pub max_head_bytes: u32,
 
     /// The most header fields of a head; 16 to 1000
-    // Peers: Envoy and HAProxy 100 (101). It is also what hyper holds on the stack: more cost a heap allocation each.
+    // Peers: Envoy and HAProxy 100 (101). It is also what is read on the stack: more cost a heap allocation each.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_headers,
           value_parser = clap::value_parser!(u16).range(16..=1000))]
     pub max_headers: u16,
@@ -114,11 +112,6 @@ impl Limits {
         let room = descriptors.map_or(u64::MAX, |all| all.saturating_sub(RESERVED_DESCRIPTORS) / 2);
         let all = u64::from(self.max_connections).min(room);
         u32::try_from(all.div_ceil(workers.max(1) as u64).max(1)).unwrap_or(u32::MAX)
-    }
-
-    /// How many fields a head may have, if hyper must be told.
-    pub fn other_max_headers(&self) -> Option<usize> {
-        (self.max_headers != HYPERS_MAX_HEADERS).then_some(self.max_headers.into())
     }
 
     /// The resident memory in bytes beyond which load is shed.

@@ -46,10 +46,8 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let request = Received::new(worker, request, busy);
     if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
-        let Received {
-            mut head, mut body, ..
-        } = request;
-        let client = Handover::of(&mut head, &mut body);
+        let Received { head, mut body, .. } = request;
+        let client = body.take_handover();
         return tunnel(Rc::clone(worker), entry.clone(), head.uri, client).await;
     }
     let (grpc, method) = (request.grpc, request.head.method.clone());

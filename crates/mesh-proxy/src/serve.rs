@@ -25,7 +25,7 @@ mod stream;
 /// Serves a connection's requests until it ends.
 pub fn serve_http<I>(client: Box<Client>, io: I, speaks_http2: bool) -> Course
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let client: Rc<Client> = Rc::from(client);
     let limits = &client.worker.shared.limits;
@@ -44,6 +44,21 @@ async fn answer(client: &Client, request: Request<FromClient>, busy: &Busy) -> R
         Direction::Outbound => outbound::handle(worker, entry, request, busy).await,
         Direction::Inbound => inbound::handle(worker, entry, request, busy).await,
     }
+}
+
+/// Keeps a future in a box. What answering takes is some 9 KB, which are gone when the answer begins: made before its box,
+/// it would be moved there.
+fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
+}
+
+/// Answers a request, which is open on its connection until what is returned beside the answer is dropped.
+async fn answered(
+    client: Rc<Client>,
+    request: Request<FromClient>,
+    busy: Busy,
+) -> (Response<ResponseBody>, Busy) {
+    (answer(&client, request, &busy).await, busy)
 }
 
 /// Runs a connection until it ends, by itself (none) or because it is told something. What it ends with is the client's

@@ -27,7 +27,6 @@ use crate::pipe::{Passed, Patience, pipe};
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// What a request asks to become.
-#[derive(Debug)]
 pub struct Upgrade {
     /// The client's side, once it has its answer.
     client: Handover,
@@ -58,7 +57,7 @@ impl Upgrade {
             return Self::extended(parts, body, busy, random);
         }
         let to = headers::upgrade(parts)?;
-        let client = Handover::of(parts, body)?;
+        let client = body.take_handover()?;
         Some(Self {
             client,
             to,
@@ -75,7 +74,7 @@ impl Upgrade {
     ) -> Option<Self> {
         let protocol = parts.extensions.remove::<Protocol>()?;
         let to = HeaderValue::from_str(protocol.as_str()).ok()?;
-        let client = Handover::of(parts, body)?;
+        let client = body.take_handover()?;
         parts.method = Method::GET;
         parts.version = Version::HTTP_11;
         let mut accept = None;

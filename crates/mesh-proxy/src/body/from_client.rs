@@ -1,12 +1,11 @@
 //! A request's body as the client's connection gives it.
 //!
-//! It notes when its end has come: until then there is more to a connection in HTTP/1.1 than what stands in its socket, and
-//! it can't rest. And only what the client ended itself has an end: a stream that was reset is never taken for a whole
-//! request.
+//! Only what the client ended itself has an end: a stream that was reset is never taken for a whole request.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,10 +13,11 @@ use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::streamed::Streamed;
-use crate::connections::{Busy, Seat};
+use crate::handover::{Handover, Switched};
+use crate::http1::Broken;
 use crate::tunnel::Opening;
 
 /// Why there is no more of a request's body although it is not over.
@@ -25,8 +25,12 @@ use crate::tunnel::Opening;
 pub enum BrokenOff {
     /// The client has reset its stream.
     Reset,
-    /// With the connection, or because it is no HTTP/1.1.
-    Http1(hyper::Error),
+    /// The client has closed its connection.
+    Left,
+    /// The connection broke.
+    Io(io::Error),
+    /// It is no HTTP/1.1.
+    Http1(Broken),
     /// With the connection, or because it breaks HTTP/2.
     Http2(h2::Error),
 }
@@ -35,6 +39,8 @@ impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reset => f.write_str("its stream was reset"),
+            Self::Left => f.write_str("its connection was closed"),
+            Self::Io(error) => write!(f, "{error}"),
             Self::Http1(error) => write!(f, "{error}"),
             Self::Http2(error) => write!(f, "{error}"),
         }
@@ -47,10 +53,10 @@ impl std::error::Error for BrokenOff {}
 pub enum FromClient {
     /// In HTTP/1.1.
     Http1 {
-        /// What hyper makes of it.
-        incoming: Incoming,
-        /// The connection it comes by; none: its end has come.
-        seat: Option<Arc<Seat>>,
+        /// What comes by the connection; none: its end has come.
+        body: Option<ClientBody>,
+        /// Its connection, once it is answered, if it asks for it.
+        switched: Option<oneshot::Receiver<Switched>>,
     },
     /// On a stream of HTTP/2.
     Http2 {
@@ -64,10 +70,9 @@ pub enum FromClient {
 }
 
 impl FromClient {
-    /// The body of a request on this connection in HTTP/1.1.
-    pub fn http1(incoming: Incoming, busy: &Busy) -> Self {
-        let seat = busy.has_body(!incoming.is_end_stream());
-        Self::Http1 { incoming, seat }
+    /// The body of a request in HTTP/1.1, if it has one, and the connection that it may become.
+    pub fn http1(body: Option<ClientBody>, switched: Option<oneshot::Receiver<Switched>>) -> Self {
+        Self::Http1 { body, switched }
     }
 
     /// The body of a request with these headers that comes on a stream.
@@ -78,12 +83,44 @@ impl FromClient {
         }
     }
 
-    /// The tunnel that a CONNECT in HTTP/2 asks for; it can be taken once.
-    pub fn take_tunnel(&mut self) -> Option<Opening> {
+    /// What the request's connection, or stream, becomes if it is answered so; it can be taken once.
+    pub fn take_handover(&mut self) -> Option<Handover> {
         match self {
-            Self::Tunnel(opening) => opening.take(),
-            Self::Http1 { .. } | Self::Http2 { .. } => None,
+            Self::Tunnel(opening) => opening.take().map(Handover::Stream),
+            Self::Http1 { switched, .. } => switched.take().map(Handover::Connection),
+            Self::Http2 { .. } => None,
         }
+    }
+}
+
+/// The body of a request in HTTP/1.1, whatever its connection is made of.
+pub trait Incoming {
+    /// What comes next of it.
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>>;
+
+    /// Whether it is over.
+    fn is_over(&self) -> bool;
+
+    /// How much is to come.
+    fn size_hint(&self) -> SizeHint;
+
+    /// Nobody wants any more of it.
+    fn give_up(&self);
+}
+
+/// The body of a request in HTTP/1.1 that is not over. Dropped, nobody wants any more of it.
+pub struct ClientBody(Rc<dyn Incoming>);
+
+impl ClientBody {
+    /// What comes by this connection.
+    pub fn new(incoming: Rc<dyn Incoming>) -> Self {
+        Self(incoming)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.0.give_up();
     }
 }
 
@@ -119,17 +156,15 @@ impl Body for FromClient {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
-            Self::Http1 { incoming, seat } => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                let last = match &frame {
-                    Some(Ok(frame)) => frame.is_trailers() || incoming.is_end_stream(),
-                    Some(Err(_)) => false,
-                    None => true,
+            Self::Http1 { body, .. } => {
+                let Some(incoming) = body else {
+                    return Poll::Ready(None);
                 };
-                if last && let Some(seat) = seat.take() {
-                    seat.body_ended();
+                let frame = ready!(incoming.0.poll_frame(cx));
+                if incoming.0.is_over() {
+                    *body = None;
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::Http1)))
+                Poll::Ready(frame)
             }
             Self::Http2 { stream, left } => {
                 let frame = match ready!(stream.poll_frame(cx)) {
@@ -148,7 +183,7 @@ impl Body for FromClient {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1 { incoming, .. } => incoming.is_end_stream(),
+            Self::Http1 { body, .. } => body.is_none(),
             Self::Http2 { stream, .. } => stream.is_end_stream(),
             Self::Tunnel(_) => true,
         }
@@ -156,7 +191,9 @@ impl Body for FromClient {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1 { incoming, .. } => incoming.size_hint(),
+            Self::Http1 { body, .. } => body
+                .as_ref()
+                .map_or_else(|| SizeHint::with_exact(0), |body| body.0.size_hint()),
             Self::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Tunnel(_) => SizeHint::with_exact(0),
         }

@@ -161,6 +161,11 @@ impl Seat {
         self.unsent.store(unsent, Relaxed);
     }
 
+    /// Whether the last request has a body of which not all is there.
+    pub fn has_body(&self, has: bool) {
+        self.body.store(has, Relaxed);
+    }
+
     /// The body of the last request has come to its end.
     pub fn body_ended(&self) {
         self.body.store(false, Relaxed);
@@ -362,12 +367,6 @@ impl Drop for Seat {
 pub struct Busy(Arc<Seat>);
 
 impl Busy {
-    /// Whether the request has a body of which not all is there; then its connection, to be told of its end.
-    pub fn has_body(&self, has: bool) -> Option<Arc<Seat>> {
-        self.0.body.store(has, Relaxed);
-        has.then(|| Arc::clone(&self.0))
-    }
-
     /// The same connection is busy until what is returned is dropped too.
     pub fn longer(&self) -> Self {
         self.0.open()

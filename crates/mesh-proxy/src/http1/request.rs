@@ -1,5 +1,7 @@
 //! Writes requests: the head, with the framing of the body, and what stands between the pieces of a body.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
@@ -7,10 +9,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{Broken, content_length};
+use super::content_length;
 
 /// What a field takes in a head, about, in bytes.
-const FIELD: usize = 48;
+pub(super) const FIELD: usize = 48;
 
 /// Writes a head. Nothing in it can end a line: neither a method, nor a target, nor a field may have that in it.
 pub fn write_head(method: &Method, target: &str, headers: &HeaderMap) -> Vec<u8> {
@@ -26,26 +28,45 @@ pub fn write_head(method: &Method, target: &str, headers: &HeaderMap) -> Vec<u8>
 
 fn write_fields<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>) {
     for (name, value) in fields {
-        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        out.reserve(name.len() + value.len() + 4);
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
+        write_field(out, name, value);
     }
 }
 
-/// How a request's body is framed (RFC 9112, §6).
+/// Writes a field, and ends its line.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a body is framed that is sent (RFC 9112, §6).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Encoder {
     /// As so many more bytes.
     Length(u64),
     /// In chunks, and with these trailers if they come.
     Chunked(Vec<HeaderName>),
+    /// Until the connection closes.
+    UntilClose,
 }
 
+/// A body is shorter than its head has announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short;
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its body is shorter than its length")
+    }
+}
+
+impl std::error::Error for Short {}
+
 impl Encoder {
-    /// Decides, and says so in the head. A length that the head announces is kept; `over`: there is no body; `exact`: how
+    /// Decides for a request, and says so in its head. A length that the head announces is kept; `over`: there is no body; `exact`: how
     /// long it is, if that is known.
     pub fn choose(method: &Method, headers: &mut HeaderMap, over: bool, exact: Option<u64>) -> Self {
         let chunked = headers.remove(TRANSFER_ENCODING).is_some();
@@ -84,16 +105,17 @@ impl Encoder {
         piece: &mut Bytes,
         last: bool,
         before: &mut Vec<u8>,
-    ) -> Result<&'static [u8], Broken> {
+    ) -> Result<&'static [u8], Short> {
         match self {
             Self::Length(left) => {
                 piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= piece.len() as u64;
                 if last && *left > 0 {
-                    return Err(short());
+                    return Err(Short);
                 }
                 Ok(b"")
             }
+            Self::UntilClose => Ok(b""),
             Self::Chunked(_) => {
                 write_size(before, piece.len());
                 Ok(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })
@@ -105,10 +127,10 @@ impl Encoder {
     ///
     /// # Errors
     /// When the head has announced more.
-    pub fn end(&mut self, trailers: Option<&HeaderMap>, before: &mut Vec<u8>) -> Result<(), Broken> {
+    pub fn end(&mut self, trailers: Option<&HeaderMap>, before: &mut Vec<u8>) -> Result<(), Short> {
         match self {
-            Self::Length(0) => {}
-            Self::Length(_) => return Err(short()),
+            Self::Length(0) | Self::UntilClose => {}
+            Self::Length(_) => return Err(Short),
             Self::Chunked(declared) => {
                 before.extend_from_slice(b"0\r\n");
                 let allowed = |name: &HeaderName| declared.contains(name) && may_trail(name);
@@ -121,12 +143,8 @@ impl Encoder {
     }
 }
 
-fn short() -> Broken {
-    Broken::Request("its body is shorter than its length".into())
-}
-
 /// The trailers that a head announces (RFC 9110, §6.6.2).
-fn declared(headers: &HeaderMap) -> Vec<HeaderName> {
+pub(super) fn declared(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(TRAILER)
         .iter()

@@ -8,15 +8,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::{Broken, Chunks, Framing, content_length, has_empty_line};
+use super::{Broken, Chunks, Framing, ON_STACK, content_length, has_empty_line, lists};
 use crate::limits::Limits;
 
-/// How many fields are read without asking for memory.
-const ON_STACK: usize = 100;
 /// How many interim answers a server may send before the final one.
 const INTERIM: u32 = 10_000;
 
-/// What a server's head may be, at most.
+/// What a peer's head may be, at most.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// In bytes.
@@ -245,13 +243,7 @@ fn keeps(version: Version, says: Says, headers: &HeaderMap) -> bool {
     if !says.connection {
         return version == Version::HTTP_11;
     }
-    let said = |word: &[u8]| {
-        headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
-    };
+    let said = |word: &[u8]| headers.get_all(CONNECTION).iter().any(|list| lists(list, word));
     !said(b"close") && (version == Version::HTTP_11 || said(b"keep-alive"))
 }
 

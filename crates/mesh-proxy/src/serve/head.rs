@@ -54,7 +54,7 @@ impl Today {
 }
 
 /// The date, written once a second.
-fn today() -> HeaderValue {
+pub(super) fn today() -> HeaderValue {
     let now = SystemTime::now();
     TODAY.with_borrow_mut(|today| {
         // A clock that was set back is believed.

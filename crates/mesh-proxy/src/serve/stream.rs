@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
-use super::{answer, head};
+use super::{answered, head, in_place};
 use crate::body::{FromClient, ResponseBody, Sending, announced};
 use crate::connections::Busy;
 use crate::cut::Cut;
@@ -46,20 +46,6 @@ pub(super) fn serve(client: &Rc<Client>, request: Request<RecvStream>, mut reply
         reply,
         stage: Stage::Asked(asked),
     });
-}
-
-/// Keeps a future in a box. What answering takes is some 9 KB, which are gone when the answer begins: made before its box,
-/// it would be moved there.
-fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::into_pin(Box::write(Box::new_uninit(), make()))
-}
-
-async fn answered(
-    client: Rc<Client>,
-    request: Request<FromClient>,
-    busy: Busy,
-) -> (Response<ResponseBody>, Busy) {
-    (answer(&client, request, &busy).await, busy)
 }
 
 /// A stream, until its answer is sent.

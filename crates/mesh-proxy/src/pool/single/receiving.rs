@@ -2,31 +2,25 @@
 //! server.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio_util::io::poll_read_buf;
 
 use super::Connection;
 use super::rest::Beside;
 use crate::http1::{Broken, Framing, Head, HeadReader, Piece};
+use crate::inbox::Inbox;
 use crate::pool::Pool;
 
-/// How much is read at a time, at least and at most, in bytes.
-const LEAST: usize = 8 << 10;
-const MOST: usize = 64 << 10;
 /// Every how many reads of a body of unknown length the kernel is told to acknowledge late.
 const REMINDED: u8 = 16;
 
 /// What comes from a connection.
 pub(super) struct Incoming {
     connection: Connection,
-    buf: BytesMut,
-    /// How much to read at a time.
-    at_once: usize,
+    inbox: Inbox,
     /// How many reads of a body of unknown length are left until the kernel is reminded.
     unreminded: u8,
 }
@@ -36,36 +30,24 @@ impl Incoming {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            buf: BytesMut::new(),
-            at_once: LEAST,
+            inbox: Inbox::default(),
             unreminded: 0,
         }
     }
 
     /// The connection, and what was read ahead.
     pub(super) fn into_parts(self) -> (Connection, Bytes) {
-        (self.connection, self.buf.freeze())
+        (self.connection, self.inbox.buf.freeze())
     }
 
     /// The head of the response, if all of it was read.
     pub(super) fn read_head(&mut self, reader: &mut HeadReader) -> Result<Option<Head>, Broken> {
-        reader.read(&mut self.buf)
+        reader.read(&mut self.inbox.buf)
     }
 
-    /// Reads more, behind what was read; 0 is the end. Who has much to say is listened to in larger pieces.
+    /// Reads more, behind what was read; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.capacity() - self.buf.len() < self.at_once / 2 {
-            self.buf.reserve(self.at_once);
-        }
-        let room = self.buf.capacity() - self.buf.len();
-        let io = &mut *self.connection.io();
-        let read = ready!(poll_read_buf(Pin::new(io), cx, &mut self.buf))?;
-        if read == room {
-            self.at_once = (2 * self.at_once).min(MOST);
-        } else if read < self.at_once / 4 {
-            self.at_once = (self.at_once / 2).max(LEAST);
-        }
-        Poll::Ready(Ok(read))
+        self.inbox.poll_read(&mut *self.connection.io(), cx)
     }
 
     /// Has what comes acknowledged late: events come in many small pieces, and the kernel would answer each.
@@ -152,7 +134,7 @@ impl Open {
             if let Some(rest) = &self.rest {
                 rest.check(cx)?;
             }
-            match self.framing.next(&mut self.incoming.buf)? {
+            match self.framing.next(&mut self.incoming.inbox.buf)? {
                 Piece::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
                 Piece::Trailers(trailers) => return Poll::Ready(Ok(Some(Frame::trailers(trailers)))),
                 Piece::Over => return Poll::Ready(Ok(None)),
@@ -172,7 +154,7 @@ impl Open {
     /// The response is over. The connection carries the next request if this one is over too, and nothing came unasked.
     fn end(self) {
         let sent = self.rest.is_none_or(Beside::response_over);
-        if let Some(home) = self.home.filter(|_| sent && self.incoming.buf.is_empty()) {
+        if let Some(home) = self.home.filter(|_| sent && self.incoming.inbox.buf.is_empty()) {
             home.idle.put(self.incoming.connection);
         }
     }

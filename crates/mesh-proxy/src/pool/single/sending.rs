@@ -1,18 +1,18 @@
 //! Writes a request: its head and what its body begins with as one, then a piece of the body at a time, each in its frame.
 //! The next piece is asked for when the connection has taken the last.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use tokio::io::AsyncWrite;
+use tokio::io::AsyncWrite as _;
 
 use super::Connection;
 use crate::body::{BodyError, RequestBody};
-use crate::http1::{Broken, Encoder};
-use crate::io::Io;
+use crate::http1::{Broken, Encoder, Out, Short};
+use crate::io::{Io, poll_write_out};
 
 /// A request on its way.
 pub(super) struct Sending {
@@ -31,15 +31,9 @@ pub(super) struct Sending {
 impl Sending {
     /// A request with this head, written already, and this body.
     pub(super) fn new(connection: Connection, head: Vec<u8>, encoder: Encoder, body: RequestBody) -> Self {
-        let out = Out {
-            before: head,
-            written: 0,
-            piece: Bytes::new(),
-            after: b"",
-        };
         Self {
             connection,
-            out,
+            out: Out::new(head),
             more: !encoder.is_over(),
             encoder,
             body,
@@ -87,7 +81,8 @@ impl Sending {
 
     /// Takes the next piece of the body. True: there is none yet.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
-        while self.more && self.out.piece.is_empty() {
+        let before = self.out.len();
+        while self.more && self.out.len() == before {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(frame) => self.take(frame)?,
@@ -98,18 +93,15 @@ impl Sending {
 
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> Result<(), Broken> {
         let out = &mut self.out;
-        if out.written == out.before.len() {
-            out.before.clear();
-            out.written = 0;
-        }
         let trailers = match frame {
             Some(Err(error)) => return Err(Broken::Request(error)),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.is_empty() => return Ok(()),
                 Ok(mut data) => {
                     let last = self.body.is_end_stream();
-                    out.after = self.encoder.piece(&mut data, last, &mut out.before)?;
-                    out.piece = data;
+                    let after = self.encoder.piece(&mut data, last, out.own()).map_err(short)?;
+                    out.push(data);
+                    out.own().extend_from_slice(after);
                     self.more = !last && !self.encoder.is_over();
                     return Ok(());
                 }
@@ -118,7 +110,7 @@ impl Sending {
             None => None,
         };
         self.more = false;
-        self.encoder.end(trailers.as_ref(), &mut out.before)
+        self.encoder.end(trailers.as_ref(), out.own()).map_err(short)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -126,45 +118,13 @@ impl Sending {
         while !self.out.is_empty() {
             // What TLS has taken it may have sent, even when the write fails.
             self.sent |= matches!(*io, Io::Tls(_));
-            let written = ready!(self.out.poll_write(&mut io, cx))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            ready!(poll_write_out(&mut self.out, &mut *io, cx))?;
             self.sent = true;
-            self.out.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// What is to be written next: a piece of a body, and what goes before and behind it.
-struct Out {
-    before: Vec<u8>,
-    /// How much of it is written.
-    written: usize,
-    piece: Bytes,
-    after: &'static [u8],
-}
-
-impl Out {
-    fn is_empty(&self) -> bool {
-        self.written == self.before.len() && self.piece.is_empty() && self.after.is_empty()
-    }
-
-    fn poll_write(&self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let parts = [&self.before[self.written..], &self.piece, self.after];
-        match parts.map(<[u8]>::is_empty) {
-            [false, true, true] => Pin::new(io).poll_write(cx, parts[0]),
-            [true, false, true] => Pin::new(io).poll_write(cx, parts[1]),
-            _ => Pin::new(io).poll_write_vectored(cx, &parts.map(IoSlice::new)),
-        }
-    }
-
-    fn advance(&mut self, written: usize) {
-        let before = written.min(self.before.len() - self.written);
-        self.written += before;
-        let piece = (written - before).min(self.piece.len());
-        self.piece.advance(piece);
-        self.after = &self.after[written - before - piece..];
-    }
+fn short(short: Short) -> Broken {
+    Broken::Request(short.into())
 }
