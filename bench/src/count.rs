@@ -1,8 +1,7 @@
 //! How many instructions a request costs the two sidecars: the same on a busy machine as on a quiet one, so that a change
 //! that makes requests dearer is found by a test.
 //!
-//! Both proxies run under callgrind. A few hundred requests, one after the other, are counted after some that are not; of
-//! streams it is their events.
+//! Both proxies run under callgrind. A few hundred requests, one after the other, are counted after some that are not.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +20,14 @@ use crate::{
     install,
     load::{Requests, repeat},
     local::block_on,
-    payload::CHUNKS,
     process::{Place, Running, Start},
     scenario::{Exchange, Protocol},
     tls,
 };
 
 /// What is counted: its name, what is sent, and how often.
-const KINDS: [(&str, Protocol, Exchange, usize); 6] = [
+const KINDS: [(&str, Protocol, Exchange, usize); 5] = [
     ("http1", Protocol::Http1, Exchange::Infer, 400),
-    ("event", Protocol::Http1, Exchange::Stream, 3),
     ("grpc", Protocol::Grpc, Exchange::Infer, 400),
     ("chat-1mb-model-first", Protocol::Http1, Exchange::ModelFirst, 10),
     ("chat-1mb-model-last", Protocol::Http1, Exchange::ModelLast, 10),
@@ -55,7 +52,7 @@ pub(crate) struct Plan {
 struct Budget {
     /// How much more is let pass, in percent.
     tolerance_percent: f64,
-    /// Instructions per request, or per event.
+    /// Instructions per request.
     instructions: BTreeMap<String, u64>,
 }
 
@@ -172,7 +169,7 @@ fn cost(
     times: usize,
 ) -> Result<u64> {
     let to = match exchange {
-        Exchange::ModelFirst | Exchange::ModelLast | Exchange::Stream => pair.chat,
+        Exchange::ModelFirst | Exchange::ModelLast => pair.chat,
         Exchange::Handshake => pair.between,
         _ => pair.http1,
     };
@@ -195,8 +192,7 @@ fn cost(
         proxies.iter().try_for_each(Callgrind::zero)?;
         tokio::time::sleep(took).await;
         let besides = read(proxies)?;
-        let events = if exchange == Exchange::Stream { CHUNKS } else { 1 };
-        Ok(total.saturating_sub(besides) / (times * events) as u64)
+        Ok(total.saturating_sub(besides) / times as u64)
     })?
 }
 

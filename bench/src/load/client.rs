@@ -138,11 +138,7 @@ fn request(plan: &Plan) -> Result<(Request<Full<Bytes>>, usize)> {
         Infer8m => sized(8 << 20),
         ModelFirst => (payload::CHAT_PATH, payload::chat_request(true), payload::SIZE),
         ModelLast => (payload::CHAT_PATH, payload::chat_request(false), payload::SIZE),
-        Stream => (
-            payload::CHAT_PATH,
-            payload::stream_request(),
-            payload::CHUNK * payload::CHUNKS,
-        ),
+        Stream => (payload::CHAT_PATH, payload::stream_request(), 0),
     };
     let mut request = Request::post(path);
     if plan.protocol == Protocol::Http1 {

@@ -137,6 +137,7 @@ where
     .await?;
     drop(answering);
 
+    connection.begin_answer();
     let last = client.worker.shared.drain.is_started() || connection.is_finishing();
     manner.keeps &= !last && connection.may_go_on();
     let switches = manner.switches(answer.status());

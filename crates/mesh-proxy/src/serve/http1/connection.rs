@@ -44,6 +44,8 @@ struct State<I> {
     held: Held,
     /// Whether the client waits until somebody wants the body.
     expects: bool,
+    /// Whether the answer has begun, before which alone the client may be told.
+    answering: bool,
     /// What is to be written before the answer.
     interim: &'static [u8],
     /// Who serves the connection, while another task may read the body.
@@ -73,6 +75,7 @@ impl<I> Connection<I> {
                 body: Framing::Length(0),
                 held: Held::Over,
                 expects: false,
+                answering: false,
                 interim: b"",
                 server: None,
             }),
@@ -127,6 +130,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + 'static> Connection<I> {
         state.held = if has_body { Held::Open } else { Held::Over };
         state.body = framing;
         state.expects = expects;
+        state.answering = false;
         has_body.then(|| ClientBody::new(Rc::clone(self) as Rc<dyn Incoming>))
     }
 }
@@ -202,7 +206,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         Pin::new(&mut self.state.borrow_mut().io).poll_shutdown(cx)
     }
 
-    /// Whether another request may follow the one whose body nobody wants, or which is held still.
+    /// From here on only the answer is written.
+    pub(super) fn begin_answer(&self) {
+        self.state.borrow_mut().answering = true;
+    }
+
+    /// Whether another request may follow this one. It may not if nobody wants its body and that has no end.
     pub(super) fn may_go_on(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         match state.held {
@@ -309,7 +318,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> State<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> Incoming for Connection<I> {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let state = &mut *self.state.borrow_mut();
-        if std::mem::take(&mut state.expects) {
+        if state.expects && !state.answering {
+            state.expects = false;
             state.interim = CONTINUE;
         }
         if let Poll::Ready(Err(error)) = state.poll_interim(cx) {
