@@ -51,7 +51,7 @@ pub struct Snapshot {
 pub struct Mesh {
     /// Of every identity.
     pub trust_domain: TrustDomain,
-    /// What inbound listeners accept.
+    /// What inbound listeners accept, where their workload does not say.
     pub mtls: MtlsMode,
     /// The most bytes of a body that are held while its model is looked for.
     pub read_ahead_bytes: usize,
@@ -112,6 +112,9 @@ pub struct Workload {
     pub interception: Option<Interception>,
     /// Whether services that are not here may be asked for.
     pub on_demand: bool,
+    /// What its inbound listeners accept; none: what the mesh says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<MtlsMode>,
 }
 
 /// Where the proxy takes intercepted connections: inbound ones on every address, outbound ones on loopback.
@@ -293,6 +296,11 @@ pub enum DeltaError {
 }
 
 impl Snapshot {
+    /// What inbound listeners accept.
+    pub fn mtls(&self) -> MtlsMode {
+        self.workload.mtls.unwrap_or(self.mesh.mtls)
+    }
+
     /// The Snapshot after a Delta, leaving the one before as it was.
     ///
     /// # Errors

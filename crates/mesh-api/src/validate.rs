@@ -74,9 +74,13 @@ pub fn together<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Togeth
             _ => None,
         })
         .collect();
+    let ports = |name: &ObjectName| {
+        let ports = services.get(name)?.ports.iter();
+        Some(ports.map(|port| port.name.clone()).collect())
+    };
     for document in &documents {
         found.missing.extend(
-            missing(document, &services)
+            missing(document, &ports)
                 .into_iter()
                 .map(|problem| (document.id(), problem)),
         );
@@ -226,20 +230,20 @@ fn listeners(spec: &WorkloadSpec) -> Vec<(String, SocketAddr)> {
     found
 }
 
-fn missing(document: &Document, services: &BTreeMap<ObjectName, &ServiceSpec>) -> Vec<Problem> {
+/// What a document names that is not there, where `ports` are the names of a Service's ports; none: there is no such Service.
+pub fn missing(document: &Document, ports: &dyn Fn(&ObjectName) -> Option<Vec<Name>>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let namespace = &document.id().name.namespace;
-    let mut need =
-        |field: String, service: &ObjectName, port: Option<&Name>| match (services.get(service), port) {
-            (None, _) => problems.push(Problem::new(field, format!("there is no Service {service}"))),
-            (Some(spec), Some(port)) if !spec.ports.iter().any(|there| there.name == *port) => {
-                problems.push(Problem::new(
-                    field,
-                    format!("Service {service} has no port {port}"),
-                ));
-            }
-            _ => {}
-        };
+    let mut need = |field: String, service: &ObjectName, port: Option<&Name>| match (ports(service), port) {
+        (None, _) => problems.push(Problem::new(field, format!("there is no Service {service}"))),
+        (Some(there), Some(port)) if !there.contains(port) => {
+            problems.push(Problem::new(
+                field,
+                format!("Service {service} has no port {port}"),
+            ));
+        }
+        _ => {}
+    };
     let here = |name: &Name| ObjectName::new(namespace.clone(), name.clone());
     match document {
         Document::ModelRoute(object) => {

@@ -112,6 +112,7 @@ prop_compose! {
                 }],
                 interception: permissive.then_some(Interception { inbound: 15006, outbound: 15001 }),
                 on_demand: permissive,
+                mtls: tracing.then_some(if permissive { MtlsMode::Strict } else { MtlsMode::Permissive }),
             },
             services: services.collect(),
         }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use mesh_api::document::{
-    Document, Kind, MeshConfigSpec, Object, ObjectId, ServicePortSpec, ServicePortTarget, ServiceSpec,
+    Document, MeshConfigSpec, Object, ObjectId, ServicePortSpec, ServicePortTarget, ServiceSpec,
     TrafficPolicySpec, WorkloadPortSpec, WorkloadSpec,
 };
 use mesh_api::identity::{Identity, TrustDomain};
@@ -13,33 +12,14 @@ use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::Route;
 use mesh_api::snapshot::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, Endpoint, InboundPort, Interception, LocalPort, Mesh,
-    Service, ServicePort, Snapshot, TrafficPolicy, Version, Workload,
+    Service, ServicePort, TrafficPolicy, Workload,
 };
 use mesh_api::validate::Problem;
 
 use crate::index::Index;
+use crate::view::{Compiled, View};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// What all proxies are to do, of which each gets its part.
-#[derive(Clone, Debug, PartialEq)]
-pub struct View {
-    mesh: Mesh,
-    workloads: BTreeMap<ObjectName, Compiled>,
-    services: BTreeMap<ObjectName, Arc<Service>>,
-    /// Services by the host names they claim further.
-    hosts: BTreeMap<String, ObjectName>,
-    /// Services by their addresses and those of their endpoints.
-    addresses: BTreeMap<SocketAddr, ObjectName>,
-    warnings: Vec<(ObjectId, Problem)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Compiled {
-    workload: Workload,
-    /// The services it says it calls; none: every one.
-    calls: Option<BTreeSet<ObjectName>>,
-}
 
 /// The documents by kind.
 struct Documents<'a> {
@@ -49,158 +29,77 @@ struct Documents<'a> {
     warnings: Vec<(ObjectId, Problem)>,
 }
 
-impl View {
-    /// Compiles the documents in force.
-    pub fn new(index: &Index) -> Self {
-        let mut documents = Documents {
-            trust_domain: index.trust_domain(),
-            services: Vec::new(),
-            workloads: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let mut mesh = Mesh::new(&MeshConfigSpec::default(), index.trust_domain());
-        let (mut routes, mut policies) = (BTreeMap::new(), BTreeMap::new());
-        for stored in index.documents() {
-            match &stored.document {
-                Document::MeshConfig(object) => mesh = Mesh::new(&object.spec, index.trust_domain()),
-                Document::Service(object) => documents.services.push(object),
-                Document::Workload(object) => documents.workloads.push(object),
-                Document::ModelRoute(object) => {
-                    // Documents in force are valid, so that this can't be refused.
-                    if let Ok(route) = Route::new(&object.metadata.object_name(), &object.spec) {
-                        routes.insert(route.service.clone(), route);
-                    }
-                }
-                Document::TrafficPolicy(object) => {
-                    let service =
-                        ObjectName::new(object.metadata.namespace.clone(), object.spec.service.clone());
-                    policies.insert(service, traffic_policy(&object.spec));
+/// What the documents in force say, and whether that is something else than before.
+pub fn compile(index: &Index, before: &View) -> (View, bool) {
+    let mut documents = Documents {
+        trust_domain: index.trust_domain(),
+        services: Vec::new(),
+        workloads: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut mesh = Mesh::new(&MeshConfigSpec::default(), index.trust_domain());
+    let (mut routes, mut policies) = (BTreeMap::new(), BTreeMap::new());
+    for stored in index.documents() {
+        match &stored.document {
+            Document::MeshConfig(object) => mesh = Mesh::new(&object.spec, index.trust_domain()),
+            Document::Service(object) => documents.services.push(object),
+            Document::Workload(object) => documents.workloads.push(object),
+            Document::ModelRoute(object) => {
+                // Documents in force are valid, so that this can't be refused.
+                if let Ok(route) = Route::new(&object.metadata.object_name(), &object.spec) {
+                    routes.insert(route.service.clone(), route);
                 }
             }
-        }
-        let mut services = BTreeMap::new();
-        for object in documents.services.clone() {
-            let name = object.metadata.object_name();
-            let service = Service {
-                ports: object.spec.ports.iter().map(service_port).collect(),
-                hosts: object.spec.hosts.clone(),
-                addresses: object.spec.addresses.clone(),
-                policy: policies.get(&name).copied().unwrap_or_default(),
-                endpoints: documents.endpoints(object).into(),
-                route: routes.remove(&name),
-            };
-            services.insert(name, Arc::new(service));
-        }
-        let workloads = documents
-            .workloads
-            .clone()
-            .into_iter()
-            .map(|object| {
-                (
-                    object.metadata.object_name(),
-                    documents.workload(object, &services),
-                )
-            })
-            .collect();
-        Self {
-            mesh,
-            workloads,
-            hosts: further_hosts(&services),
-            addresses: addresses(&services),
-            services,
-            warnings: documents.warnings,
-        }
-    }
-
-    /// What the proxy of one workload is to do, when it uses these services on demand; none: there is no such Workload.
-    pub fn snapshot(
-        &self,
-        workload: &ObjectName,
-        version: Version,
-        used: &BTreeSet<ObjectName>,
-    ) -> Option<Snapshot> {
-        let compiled = self.workloads.get(workload)?;
-        let services = match &compiled.calls {
-            None => self.services.clone(),
-            Some(calls) if compiled.workload.on_demand => self.reachable(calls.union(used)),
-            Some(calls) => self.reachable(calls),
-        };
-        Some(Snapshot {
-            version,
-            mesh: self.mesh.clone(),
-            workload: compiled.workload.clone(),
-            services,
-        })
-    }
-
-    /// The service that a host name means to a workload in `home`, as its proxy would read it if it knew the service.
-    pub fn resolve(&self, host: &str, home: &Name) -> Option<ObjectName> {
-        let own = |host: &str| {
-            let (name, namespace) = host.split_once('.')?;
-            self.known(namespace.parse().ok()?, name)
-        };
-        let suffixes = [".svc.cluster.local", ".svc", ".mesh"];
-        own(host)
-            .or_else(|| self.known(home.clone(), host))
-            .or_else(|| own(suffixes.iter().find_map(|suffix| host.strip_suffix(suffix))?))
-            .or_else(|| self.hosts.get(host).cloned())
-    }
-
-    /// The service that an address stands for, as its proxy would read it if it knew all services.
-    pub fn at(&self, address: SocketAddr) -> Option<&ObjectName> {
-        self.addresses.get(&address)
-    }
-
-    fn known(&self, namespace: Name, name: &str) -> Option<ObjectName> {
-        let name = ObjectName::new(namespace, name.parse().ok()?);
-        self.services.contains_key(&name).then_some(name)
-    }
-
-    /// Who a workload is; none: there is no such Workload.
-    pub fn identity(&self, workload: &ObjectName) -> Option<&Identity> {
-        Some(&self.workloads.get(workload)?.workload.identity)
-    }
-
-    /// This view, sharing with the one before what they say alike, so that what did not change is told apart from
-    /// what did without looking into it, for each proxy anew.
-    #[must_use]
-    pub fn sharing(mut self, before: &Self) -> Self {
-        for (name, service) in &mut self.services {
-            let Some(old) = before.services.get(name) else {
-                continue;
-            };
-            if old == service {
-                *service = Arc::clone(old);
-            } else if old.endpoints == service.endpoints {
-                Arc::make_mut(service).endpoints = Arc::clone(&old.endpoints);
+            Document::TrafficPolicy(object) => {
+                let service = ObjectName::new(object.metadata.namespace.clone(), object.spec.service.clone());
+                policies.insert(service, traffic_policy(&object.spec));
             }
         }
-        self
     }
+    let mut services = BTreeMap::new();
+    for object in documents.services.clone() {
+        let name = object.metadata.object_name();
+        let service = Service {
+            ports: object.spec.ports.iter().map(service_port).collect(),
+            hosts: object.spec.hosts.clone(),
+            addresses: object.spec.addresses.clone(),
+            policy: policies.get(&name).copied().unwrap_or_default(),
+            endpoints: documents.endpoints(object).into(),
+            route: routes.remove(&name),
+        };
+        services.insert(name, service);
+    }
+    let workloads: Vec<_> = documents
+        .workloads
+        .clone()
+        .into_iter()
+        .map(|object| documents.workload(object, &services))
+        .collect();
 
-    /// What documents say that comes to nothing.
-    pub fn warnings(&self) -> &[(ObjectId, Problem)] {
-        &self.warnings
+    let mut view = before.clone();
+    let mut changed = view.set_mesh(mesh);
+    for name in before
+        .services()
+        .map(|(name, _)| name)
+        .filter(|name| !services.contains_key(name))
+    {
+        changed |= view.remove_service(name);
     }
-
-    /// The services called, and those their routes lead to.
-    fn reachable<'a>(
-        &'a self,
-        calls: impl IntoIterator<Item = &'a ObjectName>,
-    ) -> BTreeMap<ObjectName, Arc<Service>> {
-        let mut open: Vec<&ObjectName> = calls.into_iter().collect();
-        let mut found = BTreeMap::new();
-        while let Some(name) = open.pop() {
-            let Some((name, service)) = self.services.get_key_value(name) else {
-                continue;
-            };
-            if found.insert(name.clone(), Arc::clone(service)).is_none() {
-                let backends = service.route.iter().flat_map(Route::backends);
-                open.extend(backends.map(|backend| &backend.service));
-            }
-        }
-        found
+    for (name, service) in services {
+        changed |= view.put_service(&name, service);
     }
+    let kept: BTreeSet<_> = workloads.iter().map(|it| it.workload.name.clone()).collect();
+    for workload in before
+        .workloads()
+        .filter(|workload| !kept.contains(&workload.name))
+    {
+        changed |= view.remove_workload(&workload.name);
+    }
+    for workload in workloads {
+        changed |= view.put_workload(workload);
+    }
+    changed |= view.set_warnings(documents.warnings);
+    (view, changed)
 }
 
 impl Documents<'_> {
@@ -254,7 +153,7 @@ impl Documents<'_> {
     fn workload(
         &mut self,
         object: &Object<WorkloadSpec>,
-        services: &BTreeMap<ObjectName, Arc<Service>>,
+        services: &BTreeMap<ObjectName, Service>,
     ) -> Compiled {
         let spec = &object.spec;
         let namespace = &object.metadata.namespace;
@@ -316,6 +215,7 @@ impl Documents<'_> {
                 outbound: ports.outbound_port,
             }),
             on_demand: spec.outbound.on_demand,
+            mtls: None,
         };
         Compiled { workload, calls }
     }
@@ -337,37 +237,6 @@ impl Documents<'_> {
             service: service.map(|service| service.metadata.object_name()),
         }
     }
-}
-
-fn further_hosts(services: &BTreeMap<ObjectName, Arc<Service>>) -> BTreeMap<String, ObjectName> {
-    let hosts = services.iter().flat_map(|(name, service)| {
-        let hosts = service.hosts.iter();
-        hosts.map(|host| (host.clone(), name.clone()))
-    });
-    hosts.collect()
-}
-
-/// A service's own addresses come before those of endpoints; of several services with an endpoint at one address, the
-/// first by name has it.
-fn addresses(services: &BTreeMap<ObjectName, Arc<Service>>) -> BTreeMap<SocketAddr, ObjectName> {
-    let mut found = BTreeMap::new();
-    for (name, service) in services {
-        for address in &service.addresses {
-            for port in &service.ports {
-                found.insert(SocketAddr::new(*address, port.port), name.clone());
-            }
-        }
-    }
-    for (name, service) in services {
-        for address in service
-            .endpoints
-            .iter()
-            .flat_map(|endpoint| endpoint.addresses.values())
-        {
-            found.entry(*address).or_insert_with(|| name.clone());
-        }
-    }
-    found
 }
 
 /// A selector without labels selects nothing.
@@ -399,7 +268,7 @@ fn service_port(port: &ServicePortSpec) -> ServicePort {
     }
 }
 
-fn traffic_policy(spec: &TrafficPolicySpec) -> TrafficPolicy {
+pub(crate) fn traffic_policy(spec: &TrafficPolicySpec) -> TrafficPolicy {
     let connection = &spec.connection;
     TrafficPolicy {
         balancer: spec.load_balancing.algorithm,
@@ -409,14 +278,6 @@ fn traffic_policy(spec: &TrafficPolicySpec) -> TrafficPolicy {
         idle_timeout: connection
             .idle_timeout
             .map_or(DEFAULT_IDLE_TIMEOUT, mesh_api::duration::Duration::get),
-    }
-}
-
-/// The id of a Workload, for messages.
-pub fn workload_id(name: &ObjectName) -> ObjectId {
-    ObjectId {
-        kind: Kind::Workload,
-        name: name.clone(),
     }
 }
 

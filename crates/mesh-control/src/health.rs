@@ -55,7 +55,7 @@ impl Health {
         match self.parts.get() {
             _ if self.stops.load(Relaxed) => Some("it stops"),
             None => Some("it starts: the API server does not answer, or the root can't be used"),
-            Some((plane, _)) if !is_ready(plane) => Some("the mesh was not read yet"),
+            Some((plane, _)) if !plane.is_ready() => Some("the mesh was not read yet"),
             Some(_) => None,
         }
     }
@@ -72,10 +72,6 @@ impl Health {
             roots: trust.bundle().len(),
         }
     }
-}
-
-fn is_ready(plane: &Plane) -> bool {
-    plane.publisher().current().version.0 > 0
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {

@@ -1,15 +1,18 @@
 //! The control plane: documents in, configuration and identity out.
 //!
-//! `source` sees files, `index` decides which documents are in force, `compile` makes of them what each proxy is to do,
-//! `publish` gives that a version, `grpc` hands it out. `ca`, `join` and `review` say who is who. `store` writes documents.
-//! On Kubernetes, `lease` says which replica writes, and `keep` what it keeps there.
+//! Standalone, `source` sees files, `index` decides which documents are in force, and `compile` makes a `view` of them: what
+//! all proxies are to do. On Kubernetes, `source` watches objects, `catalog` keeps the view, and `status` says what has come of
+//! them; `lease` says which replica writes, and `keep` what it keeps there. `publish` gives a view its version, `grpc` hands
+//! each proxy its part. `ca`, `join` and `review` say who is who. `store` writes documents.
 
 pub mod api;
 pub mod ca;
+pub mod catalog;
 pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod file;
+pub mod files;
 pub mod grpc;
 pub mod health;
 pub mod http;
@@ -18,6 +21,7 @@ pub mod join;
 pub mod keep;
 pub mod lease;
 pub mod metrics;
+pub mod objects;
 pub mod peer;
 pub mod plane;
 pub mod proxies;
@@ -26,6 +30,8 @@ pub mod review;
 pub mod serve;
 pub mod source;
 pub mod state;
+pub mod status;
 pub mod store;
 pub mod tls;
 pub mod traffic;
+pub mod view;

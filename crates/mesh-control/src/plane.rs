@@ -1,103 +1,87 @@
-//! The control plane's state: documents, what is in force of them, and what was published. One writer at a time.
+//! The control plane's state, whatever its documents come from: what was published, who follows, and what people are told
+//! about documents.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use mesh_api::document::DocumentError;
+use mesh_api::document::{Document, DocumentError};
 use mesh_api::identity::TrustDomain;
 use mesh_api::snapshot::Version;
+use mesh_api::wire::admin::{Problem, StoredDocument};
 
-use crate::compile::View;
-use crate::index::{Event, Index};
+use crate::catalog::Remark;
+use crate::catalog::documents::Settings;
+use crate::files::{Files, StateFiles};
+use crate::objects::Objects;
 use crate::proxies::Proxies;
 use crate::publish::Publisher;
-use crate::source::directory::Directory;
-use crate::store::history::History;
 
-/// How soon a version that could not be published is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Documents, what is in force, what was published, and who follows.
+/// What was published, who follows, and where it comes from.
 #[derive(Debug)]
 pub struct Plane {
-    writer: Mutex<Writer>,
-    index: ArcSwap<Index>,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     proxies: Arc<Proxies>,
-    root: PathBuf,
-    epoch: Instant,
+    source: Source,
     started: i64,
 }
 
-/// What only the writer touches. Held over file access: by threads that may block.
+/// What documents come from.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) directory: Directory,
-    pub(crate) history: History,
-    unpublished: bool,
-}
-
-/// The files of a control plane's state.
-#[derive(Clone, Debug)]
-pub struct StateFiles {
-    /// Which versions were promised.
-    pub version: PathBuf,
-    /// Which splits were set.
-    pub history: PathBuf,
+enum Source {
+    Files(Arc<Files>),
+    Kubernetes(Arc<Objects>),
 }
 
 impl Plane {
-    /// Reads the documents and publishes what is valid of them.
+    /// Standalone: reads the documents of a folder or a file, and publishes what is valid of them.
     ///
     /// # Errors
     /// When the state can't be read or written. Bad documents are no error: they are refused one by one.
-    pub fn open(documents: &Path, trust_domain: TrustDomain, files: StateFiles) -> io::Result<Self> {
-        let index = Index::new(trust_domain);
-        let plane = Self {
-            publisher: Publisher::open(files.version, View::new(&index))?,
-            writer: Mutex::new(Writer {
-                directory: Directory::new(documents),
-                history: History::open(files.history)?,
-                unpublished: true,
-            }),
-            index: ArcSwap::from_pointee(index),
+    pub fn open(documents: &Path, trust_domain: TrustDomain, state: StateFiles) -> io::Result<Self> {
+        let files = Files::open(documents, trust_domain, state)?;
+        Ok(Self {
+            publisher: Arc::clone(files.publisher()),
             proxies: Arc::default(),
-            root: documents.to_owned(),
-            epoch: Instant::now(),
+            source: Source::Files(Arc::new(files)),
             started: crate::clock::unix_now(),
-        };
-        plane.look();
-        if plane.publisher.current().version == Version(0) {
-            return Err(io::Error::other("the first version could not be written"));
-        }
-        Ok(plane)
+        })
     }
 
-    /// Looks at the documents and publishes what changed. When to look again, if not only when something changes.
-    pub fn look(&self) -> Option<Duration> {
-        let mut writer = self.lock();
-        let look = writer.directory.look(self.now());
-        if !look.events.is_empty() || writer.unpublished {
-            let mut index = Index::clone(&self.index.load());
-            index.apply(look.events);
-            if let Err(error) = self.take(&mut writer, index) {
-                tracing::error!(%error, "the configuration could not be published");
-                return Some(RETRY);
-            }
+    /// On Kubernetes. It [is not ready](Self::is_ready) until whoever reads the objects has published what they say.
+    pub fn kubernetes(settings: Settings) -> Self {
+        let objects = Objects::new(settings);
+        Self {
+            publisher: Arc::clone(objects.publisher()),
+            proxies: Arc::default(),
+            source: Source::Kubernetes(Arc::new(objects)),
+            started: crate::clock::unix_now(),
         }
-        look.again
     }
 
-    /// The documents in force.
-    pub fn index(&self) -> Arc<Index> {
-        self.index.load_full()
+    /// Whether a configuration is published, so that proxies may follow.
+    pub fn is_ready(&self) -> bool {
+        self.publisher.version() != Version(0)
+    }
+
+    /// The documents in files; none: they are objects of Kubernetes.
+    pub fn files(&self) -> Option<&Arc<Files>> {
+        match &self.source {
+            Source::Files(files) => Some(files),
+            Source::Kubernetes(_) => None,
+        }
+    }
+
+    /// The objects of Kubernetes; none: there are files instead.
+    pub fn objects(&self) -> Option<&Arc<Objects>> {
+        match &self.source {
+            Source::Kubernetes(objects) => Some(objects),
+            Source::Files(_) => None,
+        }
     }
 
     /// What was published.
-    pub fn publisher(&self) -> &Publisher {
+    pub fn publisher(&self) -> &Arc<Publisher> {
         &self.publisher
     }
 
@@ -106,71 +90,108 @@ impl Plane {
         &self.proxies
     }
 
-    /// What the documents come from.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// When this control plane started, in seconds since 1970.
     pub fn started(&self) -> i64 {
         self.started
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the documents come from, in words.
+    pub fn source(&self) -> String {
+        match &self.source {
+            Source::Files(files) => files.root().display().to_string(),
+            Source::Kubernetes(_) => "Kubernetes".into(),
+        }
     }
 
-    /// A time that only rises.
-    pub(crate) fn now(&self) -> Duration {
-        self.epoch.elapsed()
+    /// The documents in force, in the order of kind, namespace and name.
+    pub fn documents(&self) -> Vec<StoredDocument> {
+        match &self.source {
+            Source::Files(files) => {
+                let index = files.index();
+                let stored = index.documents().map(|stored| StoredDocument {
+                    yaml: stored.source.text.trim_start_matches(['\r', '\n']).to_owned(),
+                    file: stored.source.file.display().to_string(),
+                    line: line(stored.source.line),
+                    ..named(&stored.document)
+                });
+                stored.collect()
+            }
+            Source::Kubernetes(objects) => {
+                let documents: Vec<_> = objects.lock().documents().cloned().collect();
+                let text = |document: &Document| serde_saphyr::to_string(document).unwrap_or_default();
+                let stored = documents.iter().map(|document| StoredDocument {
+                    yaml: text(document),
+                    ..named(document)
+                });
+                stored.collect()
+            }
+        }
     }
 
-    /// What the index would be after these events, and the problems that they would bring.
-    pub(crate) fn trial(&self, events: Vec<Event>) -> (Index, Vec<DocumentError>) {
-        let before = self.index.load();
-        let mut trial = Index::clone(&before);
-        trial.apply(events);
-        let known = |problem: &DocumentError| {
-            before.problems().iter().any(|other| {
-                (&other.object, &other.field, &other.reason)
-                    == (&problem.object, &problem.field, &problem.reason)
-            })
+    /// Why documents are refused, and what those in force name that is not there.
+    pub fn problems(&self) -> Vec<Problem> {
+        let files = match &self.source {
+            Source::Kubernetes(objects) => return objects.lock().remarks().into_iter().map(remark).collect(),
+            Source::Files(files) => files,
         };
-        let new = trial
-            .problems()
-            .iter()
-            .filter(|problem| !known(problem))
-            .cloned()
-            .collect();
-        (trial, new)
-    }
-
-    /// Puts an index in force. The version that has it.
-    pub(crate) fn take(&self, writer: &mut Writer, index: Index) -> io::Result<Version> {
-        self.tell_problems(&index);
-        let view = View::new(&index);
-        self.index.store(Arc::new(index));
-        writer.unpublished = true;
-        let before = self.publisher.current().version;
-        let version = self.publisher.publish(view)?;
-        writer.unpublished = false;
-        if version != before {
-            tracing::info!(%version, "published");
-        }
-        Ok(version)
-    }
-
-    fn tell_problems(&self, next: &Index) {
-        let before = self.index.load();
-        for problem in next.problems() {
-            if !before.problems().contains(problem) {
-                tracing::warn!("refused: {problem}");
+        let index = files.index();
+        let published = self.publisher.current();
+        let refused = index.problems().iter().map(|it| problem(it, false));
+        let missing = index.warnings().iter().map(|it| problem(it, true));
+        let idle = published.view.warnings().iter().map(|(id, it)| {
+            let source = index.get(id).map(|stored| &stored.source);
+            Problem {
+                file: source.map_or_else(String::new, |source| source.file.display().to_string()),
+                line: source.map_or(0, |source| line(source.line)),
+                object: id.to_string(),
+                field: it.field.clone(),
+                reason: it.reason.clone(),
+                warning: true,
             }
-        }
-        for warning in next.warnings() {
-            if !before.warnings().contains(warning) {
-                tracing::info!("in force, but: {warning}");
-            }
-        }
+        });
+        refused.chain(missing).chain(idle).collect()
     }
+}
+
+/// A document by its names, without its text.
+fn named(document: &Document) -> StoredDocument {
+    let id = document.id();
+    StoredDocument {
+        kind: id.kind.to_string(),
+        namespace: id.name.namespace.to_string(),
+        name: id.name.name.to_string(),
+        ..StoredDocument::default()
+    }
+}
+
+/// A document's problem, as the Admin service says it.
+pub(crate) fn problem(error: &DocumentError, warning: bool) -> Problem {
+    Problem {
+        file: error.file.display().to_string(),
+        line: line(error.line),
+        object: error.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+        field: error.field.clone(),
+        reason: error.reason.clone(),
+        warning,
+    }
+}
+
+fn remark(remark: Remark) -> Problem {
+    let Remark {
+        object,
+        field,
+        reason,
+        warning,
+    } = remark;
+    Problem {
+        object,
+        field,
+        reason,
+        warning,
+        ..Problem::default()
+    }
+}
+
+fn line(line: usize) -> u32 {
+    u32::try_from(line).unwrap_or(u32::MAX)
 }

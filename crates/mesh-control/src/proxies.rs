@@ -46,6 +46,8 @@ struct Known {
     acked: i64,
     refusal: String,
     certificate_expiry: i64,
+    /// What it was sent last.
+    wanted: Option<Arc<Snapshot>>,
     serves: Option<Arc<Snapshot>>,
     trust: TrustId,
 }
@@ -59,6 +61,19 @@ pub struct TrustCounts {
     pub trusting: usize,
     /// Of these, those whose certificate is signed by the root that signs.
     pub signed: usize,
+}
+
+/// A connected proxy, as the status of objects sees it.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// The workload it stands before.
+    pub workload: ObjectName,
+    /// What it was sent last, which says what it uses.
+    pub wanted: Option<Arc<Snapshot>>,
+    /// What it serves.
+    pub serves: Option<Arc<Snapshot>>,
+    /// Why it refused what it was sent last; empty: it did not.
+    pub refusal: String,
 }
 
 /// What a proxy says when it connects.
@@ -133,6 +148,7 @@ impl Proxies {
             acked: if serves.is_some() { proxy.acked } else { 0 },
             refusal: String::new(),
             certificate_expiry: hello.certificate_expiry,
+            wanted: serves.clone(),
             serves: serves.clone(),
             trust: hello.trust,
         };
@@ -198,6 +214,26 @@ impl Proxies {
         self.lock().values().filter(|proxy| proxy.connected).count()
     }
 
+    /// How many have all that they use of a version.
+    pub fn current(&self, version: Version) -> usize {
+        let known = self.lock();
+        let connected = known.values().filter(|proxy| proxy.connected);
+        connected.filter(|proxy| proxy.version >= version).count()
+    }
+
+    /// Those that are connected.
+    pub fn followers(&self) -> Vec<Follower> {
+        let known = self.lock();
+        let connected = known.iter().filter(|(_, proxy)| proxy.connected);
+        let followers = connected.map(|(key, proxy)| Follower {
+            workload: key.workload.clone(),
+            wanted: proxy.wanted.clone(),
+            serves: proxy.serves.clone(),
+            refusal: proxy.refusal.clone(),
+        });
+        followers.collect()
+    }
+
     /// Tells when the list changes.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -213,18 +249,19 @@ impl Proxies {
 }
 
 impl Connected {
-    /// A version went to the proxy.
-    pub fn sent(&self, version: Version) {
+    /// This went to the proxy, and with it all that it uses of a version.
+    pub fn sent(&self, wanted: Arc<Snapshot>, version: Version) {
         self.change(|proxy| {
             proxy.sent = version;
+            proxy.wanted = Some(wanted);
             proxy.refusal.clear();
         });
     }
 
-    /// The proxy serves this.
-    pub fn acked(&self, serves: Arc<Snapshot>, now: i64) {
+    /// The proxy serves this, and with it all that it uses of this version.
+    pub fn acked(&self, serves: Arc<Snapshot>, version: Version, now: i64) {
         self.change(|proxy| {
-            proxy.version = serves.version;
+            proxy.version = version;
             proxy.acked = now;
             proxy.refusal.clear();
             proxy.serves = Some(serves);
@@ -234,6 +271,14 @@ impl Connected {
     /// The proxy has a certificate that came with this.
     pub fn trusts(&self, trust: TrustId) {
         self.change(|proxy| proxy.trust = trust);
+    }
+
+    /// Nothing that the proxy uses has changed up to this version.
+    pub fn current(&self, version: Version) {
+        self.change(|proxy| {
+            (proxy.version, proxy.sent) = (version, version);
+            proxy.refusal.clear();
+        });
     }
 
     /// The proxy can't be brought to the newest version, for this reason.

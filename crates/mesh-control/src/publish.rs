@@ -10,8 +10,8 @@ use mesh_api::name::ObjectName;
 use mesh_api::snapshot::{Delta, Snapshot, Version};
 use tokio::sync::watch;
 
-use crate::compile::View;
 use crate::file;
+use crate::view::View;
 
 /// How many versions are promised to the disk at once.
 const RESERVE: u64 = 1_000;
@@ -28,8 +28,29 @@ pub struct Published {
 /// Gives versions to configurations, and tells whoever follows. Versions rise over restarts.
 #[derive(Debug)]
 pub struct Publisher {
-    reserve: Mutex<Reserve>,
+    versions: Mutex<Versions>,
     current: watch::Sender<Published>,
+}
+
+/// Where versions come from.
+#[derive(Debug)]
+enum Versions {
+    /// Promised to a file.
+    Reserve(Reserve),
+    /// The time of publishing in milliseconds since 1970, or one more than the last.
+    Clock(Version),
+}
+
+impl Versions {
+    fn take(&mut self) -> io::Result<Version> {
+        match self {
+            Self::Reserve(reserve) => reserve.take(),
+            Self::Clock(last) => {
+                last.0 = crate::clock::unix_millis().max(last.0 + 1);
+                Ok(*last)
+            }
+        }
+    }
 }
 
 /// The versions that no earlier life of the control plane can have used.
@@ -62,29 +83,33 @@ impl Publisher {
             next: used + 1,
             end: used,
         };
+        Ok(Self::new(Versions::Reserve(reserve), view))
+    }
+
+    /// Takes the time of publishing for a version, so that those of several control planes of one mesh, none of which keeps
+    /// a file, can be compared: a higher one was published later, as far as their clocks agree.
+    pub fn by_clock(view: View) -> Self {
+        Self::new(Versions::Clock(Version(0)), view)
+    }
+
+    fn new(versions: Versions, view: View) -> Self {
         let nothing = Published {
             version: Version(0),
             view: Arc::new(view),
         };
-        let publisher = Self {
-            reserve: Mutex::new(reserve),
+        Self {
+            versions: Mutex::new(versions),
             current: watch::Sender::new(nothing),
-        };
-        Ok(publisher)
+        }
     }
 
-    /// Publishes a configuration, unless it says what the last one says. The version that has it.
+    /// Publishes a configuration that says something else than the last one. The version that has it.
     ///
     /// # Errors
     /// When a version can't be promised to the disk; nothing is published then.
     pub fn publish(&self, view: View) -> io::Result<Version> {
-        let mut reserve = self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current();
-        let view = view.sharing(&current.view);
-        if current.version.0 != 0 && *current.view == view {
-            return Ok(current.version);
-        }
-        let version = reserve.take()?;
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = versions.take()?;
         self.current.send_replace(Published {
             version,
             view: Arc::new(view),
@@ -95,6 +120,11 @@ impl Publisher {
     /// The configuration last published.
     pub fn current(&self) -> Published {
         self.current.borrow().clone()
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.current.borrow().version
     }
 
     /// Follows what is published.
@@ -116,8 +146,8 @@ impl Reserve {
     }
 }
 
-/// How one proxy follows: one Delta at a time is on its way, and the next one leads from what it has to the newest.
-/// However fast versions come, a slow proxy costs no more than two Snapshots.
+/// How one proxy follows: one Delta at a time is on its way, and the next one leads from what it has to the newest. What
+/// changes nothing for the proxy is not sent. However fast versions come, a slow proxy costs no more than two Snapshots.
 #[derive(Debug)]
 pub struct Session {
     workload: ObjectName,
@@ -125,8 +155,10 @@ pub struct Session {
     serves: Option<Arc<Snapshot>>,
     /// What is on its way.
     sent: Option<Arc<Snapshot>>,
-    /// The version last sent.
+    /// The version last looked at.
     last: Version,
+    /// The newest version of which the proxy has all that it uses.
+    current: Version,
     /// What the proxy uses on demand.
     uses: Uses,
     /// The sequence of the last Uses that a Delta took into account.
@@ -160,11 +192,13 @@ impl Session {
     /// on demand: which of them it has, its version does not tell.
     pub fn new(workload: ObjectName, serves: Option<Arc<Snapshot>>) -> Self {
         let serves = serves.filter(|snapshot| !snapshot.workload.on_demand);
+        let last = serves.as_ref().map_or(Version(0), |snapshot| snapshot.version);
         Self {
             workload,
-            last: serves.as_ref().map_or(Version(0), |snapshot| snapshot.version),
             serves,
             sent: None,
+            last,
+            current: last,
             uses: Uses::default(),
             answered: 0,
         }
@@ -180,34 +214,53 @@ impl Session {
         self.answered
     }
 
-    /// The next Delta; none while one is on its way, when the proxy has the newest and all that it uses, or when there is
-    /// no such Workload. It may change nothing but say that there is nothing to be had.
+    /// The next Delta; none while one is on its way, when the proxy has all that it uses, or when there is no such Workload.
+    /// It changes nothing only where it answers that there is nothing to be had; it has the version that the proxy serves
+    /// then.
     pub fn next(&mut self, published: &Published) -> Option<Delta> {
         let answered = self.uses.sequence == self.answered;
         if self.sent.is_some() || (published.version <= self.last && answered) {
             return None;
         }
-        let home = &self.workload.namespace;
-        let hosts = self.uses.hosts.iter();
-        let resolved = hosts.filter_map(|host| published.view.resolve(host, home));
-        let addresses = self.uses.addresses.iter();
-        let at = addresses.filter_map(|address| published.view.at(*address).cloned());
-        let services = self.uses.services.iter().cloned();
-        let used: BTreeSet<_> = services.chain(resolved).chain(at).collect();
-        let snapshot = published
+        let used = self.used(&published.view);
+        let mut snapshot = published
             .view
             .snapshot(&self.workload, published.version, &used)?;
         self.answered = self.uses.sequence;
-        let delta = snapshot.since(self.serves.as_deref());
-        self.last = snapshot.version;
+        self.last = published.version;
+        let mut delta = snapshot.since(self.serves.as_deref());
+        if let Some(serves) = self.serves.as_ref().filter(|_| delta.is_empty()) {
+            self.current = published.version;
+            if answered {
+                return None;
+            }
+            (snapshot.version, delta.version) = (serves.version, serves.version);
+        }
         self.sent = Some(Arc::new(snapshot));
         Some(delta)
+    }
+
+    /// The services that the proxy uses on demand, as far as they are there.
+    fn used(&self, view: &View) -> BTreeSet<ObjectName> {
+        let home = &self.workload.namespace;
+        let hosts = self.uses.hosts.iter();
+        let resolved = hosts.filter_map(|host| view.resolve(host, home));
+        let addresses = self.uses.addresses.iter();
+        let at = addresses.filter_map(|address| view.at(*address).cloned());
+        let services = self.uses.services.iter().cloned();
+        services.chain(resolved).chain(at).collect()
+    }
+
+    /// The newest version of which the proxy has all that it uses; 0: none.
+    pub fn current(&self) -> Version {
+        self.current
     }
 
     /// The proxy serves this version.
     pub fn ack(&mut self, version: Version) -> Answer {
         match self.sent.take_if(|sent| sent.version == version) {
             Some(sent) => {
+                self.current = self.current.max(version);
                 self.serves = Some(sent);
                 Answer::Expected
             }
@@ -221,6 +274,11 @@ impl Session {
             Some(_) => Answer::Expected,
             None => Answer::Stray,
         }
+    }
+
+    /// What is on its way.
+    pub fn sent(&self) -> Option<&Arc<Snapshot>> {
+        self.sent.as_ref()
     }
 
     /// What the proxy serves.

@@ -356,7 +356,7 @@ async fn who_comes_back_gets_what_changed_and_a_refusal_is_told() {
 }
 
 #[tokio::test]
-async fn who_is_not_concerned_gets_the_version_alone() {
+async fn who_is_not_concerned_is_sent_nothing_and_is_up_to_date() {
     let mut mesh = MESH.replace("{proxyPort: 14000}", "{proxyPort: 14000, services: []}");
     mesh.push_str("---\n");
     mesh.push_str(ROUTE);
@@ -372,8 +372,28 @@ async fn who_is_not_concerned_gets_the_version_alone() {
         ..SetSplitRequest::default()
     };
     let change = mesh.admin().await.set_split(request).await.unwrap().into_inner();
+    let mut watched = mesh
+        .admin()
+        .await
+        .watch_proxies(ListProxiesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    loop {
+        let list = watched.message().await.unwrap().unwrap();
+        let listed = &list.proxies[0];
+        if (list.version, listed.version, listed.sent) == (change.version, change.version, change.version) {
+            break;
+        }
+    }
+    // The next thing that it is told is what concerns it.
+    let more = MESH.replace("{proxyPort: 14000}", "{proxyPort: 14000, services: [fraud]}");
+    mesh.write("mesh.yaml", &format!("{more}---\n{ROUTE}"));
     let delta = proxy.receive().await.unwrap();
-    assert!(delta.is_empty() && delta.version.0 == change.version);
+    assert!(
+        !delta.full && delta.version.0 > change.version && delta.services.len() == 1,
+        "{delta:?}"
+    );
 }
 
 #[tokio::test]

@@ -258,6 +258,7 @@ fn snapshot(mesh: &Mesh) -> Result<Snapshot> {
             proxy_listen: Some("127.0.0.1:15001".parse()?),
             local_ports: Vec::new(),
             on_demand: false,
+            mtls: None,
         },
         services,
     })

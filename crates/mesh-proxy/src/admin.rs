@@ -181,7 +181,7 @@ impl Admin {
 
 /// Whether something the configuration asks for can't be done without a certificate.
 fn needs_credentials(snapshot: &Snapshot) -> bool {
-    let inbound = snapshot.mesh.mtls == MtlsMode::Strict && !snapshot.workload.ports.is_empty();
+    let inbound = snapshot.mtls() == MtlsMode::Strict && !snapshot.workload.ports.is_empty();
     let mut endpoints = snapshot
         .services
         .values()

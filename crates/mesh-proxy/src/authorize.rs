@@ -10,8 +10,8 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Permit(());
 
-/// Whether a caller may call the workload: one with an identity of the trust domain, or without any where the mesh
-/// says that plaintext is accepted.
+/// Whether a caller may call the workload: one with an identity of the trust domain, or without any where
+/// plaintext is accepted.
 ///
 /// # Errors
 /// When it may not.
@@ -22,10 +22,10 @@ pub fn authorize(table: &Table, peer: Option<&Identity>) -> Result<Permit, Failu
             Reason::Denied,
             format!("{peer} is not of trust domain {}", table.mesh.trust_domain),
         )),
-        None if table.mesh.mtls == MtlsMode::Permissive => Ok(Permit(())),
+        None if table.mtls == MtlsMode::Permissive => Ok(Permit(())),
         None => Err(Failure::new(
             Reason::Denied,
-            "the caller has no identity, or one that has expired (MeshConfig spec.mtls: strict)",
+            "the caller has no identity, or one that has expired (mtls: strict)",
         )),
     }
 }

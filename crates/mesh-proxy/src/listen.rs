@@ -294,13 +294,13 @@ enum Secured {
     Silent(TcpStream),
 }
 
-/// Takes the caller's handshake, or its plaintext where the mesh allows it.
+/// Takes the caller's handshake, or its plaintext where that is allowed.
 async fn secure(worker: &Worker, stream: TcpStream, protocol: AppProtocol) -> Option<Secured> {
     let within = worker.shared.limits.head_timeout.get();
     let (permissive, wait) = {
         let table = worker.shared.table.load();
-        let mesh = &table.as_deref()?.mesh;
-        (mesh.mtls == MtlsMode::Permissive, mesh.detection_wait)
+        let table = table.as_deref()?;
+        (table.mtls == MtlsMode::Permissive, table.mesh.detection_wait)
     };
     // Sidecars speak first; without one, a client may wait for the server.
     let may_wait = permissive && !protocol.is_http();

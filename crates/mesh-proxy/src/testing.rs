@@ -115,6 +115,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             local_ports: Vec::new(),
             interception: None,
             on_demand: false,
+            mtls: None,
         },
         services: BTreeMap::from([("ml/fraud".parse().unwrap(), std::sync::Arc::new(service))]),
     }

@@ -132,11 +132,7 @@ fn mesh(message: wire::Mesh) -> Result<Mesh> {
     Ok(Mesh {
         detection_wait: Duration::from_millis(wait.into()),
         trust_domain: field("Mesh", "trust_domain", &message.trust_domain)?,
-        mtls: if message.permissive {
-            MtlsMode::Permissive
-        } else {
-            MtlsMode::Strict
-        },
+        mtls: mtls(message.permissive),
         read_ahead_bytes,
         beyond_read_ahead: if message.refuse_beyond_read_ahead {
             BeyondReadAhead::Refuse
@@ -157,6 +153,14 @@ fn mesh(message: wire::Mesh) -> Result<Mesh> {
             })
             .transpose()?,
     })
+}
+
+fn mtls(permissive: bool) -> MtlsMode {
+    if permissive {
+        MtlsMode::Permissive
+    } else {
+        MtlsMode::Strict
+    }
 }
 
 fn workload(message: &wire::Workload) -> Result<Workload> {
@@ -206,6 +210,7 @@ fn workload(message: &wire::Workload) -> Result<Workload> {
             .map(|ports| interception(&object, ports))
             .transpose()?,
         on_demand: message.on_demand,
+        mtls: message.permissive.map(mtls),
     })
 }
 

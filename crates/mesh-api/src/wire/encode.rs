@@ -84,6 +84,7 @@ impl From<&Workload> for wire::Workload {
                 outbound: ports.outbound.into(),
             }),
             on_demand: workload.on_demand,
+            permissive: workload.mtls.map(|mode| mode == MtlsMode::Permissive),
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Documents in, Snapshots out.
 
+use std::sync::Arc;
+
+use mesh_api::snapshot::{Snapshot, Version};
+
 use super::*;
 use crate::index::Event;
 
@@ -75,7 +79,7 @@ fn view(text: &str) -> View {
     let mut index = Index::new("mesh.local".parse().unwrap());
     index.apply([Event::Text("m.yaml".into(), text.into())]);
     assert!(index.problems().is_empty(), "{:?}", index.problems());
-    View::new(&index)
+    compile(&index, &View::empty(index.trust_domain())).0
 }
 
 fn snapshot(view: &View, workload: &str) -> Snapshot {
@@ -224,4 +228,32 @@ fn addresses_are_read_as_proxies_read_them() {
         let found = view.at(address.parse().unwrap()).map(ToString::to_string);
         assert_eq!(found.as_deref(), wanted, "{address}");
     }
+}
+
+#[test]
+fn what_says_the_same_is_no_change_and_what_changed_is_told_by_pointers() {
+    let mut index = Index::new("mesh.local".parse().unwrap());
+    let mut read = |text: &str| {
+        index.apply([Event::Text("m.yaml".into(), text.into())]);
+        index.clone()
+    };
+    let (first, _) = compile(&read(MESH), &View::empty(&"mesh.local".parse().unwrap()));
+    let (same, changed) = compile(&read(&MESH.replace("{name: client", "{ name: client")), &first);
+    assert!(!changed);
+    let (next, changed) = compile(&read(&MESH.replace("weight: 9", "weight: 8")), &same);
+    assert!(changed);
+    for (name, kept) in [("ml/fraud", false), ("ml/fraud-v2", true), ("ml/two", true)] {
+        let name = name.parse().unwrap();
+        let (before, after) = (first.service(&name).unwrap(), next.service(&name).unwrap());
+        assert_eq!(Arc::ptr_eq(before, after), kept, "{name}");
+        assert!(Arc::ptr_eq(&before.endpoints, &after.endpoints), "{name}");
+    }
+    // What goes leaves nothing behind.
+    let gone = MESH.replace("name: two, namespace: ml", "name: three, namespace: ml");
+    let (next, changed) = compile(&read(&gone), &next);
+    assert!(changed && next.service(&"ml/two".parse().unwrap()).is_none());
+    let (next, _) = compile(&read("# nothing"), &next);
+    assert_eq!(next.services().count() + next.workloads().count(), 0);
+    assert!(next.resolve("fraud.example", &"ml".parse().unwrap()).is_none());
+    assert!(next.at("127.0.0.1:7000".parse().unwrap()).is_none());
 }

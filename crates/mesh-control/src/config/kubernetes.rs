@@ -52,6 +52,10 @@ pub struct Config {
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
 
+    /// The domain of the Kubernetes cluster: what stands behind svc. in the names of Services
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub cluster_domain: String,
+
     /// How long workloads' certificates last, 5s to 720h; under 10m, clocks of machines must agree to the second
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime)]
     pub leaf_lifetime: Duration,

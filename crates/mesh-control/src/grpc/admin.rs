@@ -4,14 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_api::document::{DocumentError, Kind, ObjectId};
+use mesh_api::document::{Kind, ObjectId};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::wire::admin::admin_server::Admin;
 use mesh_api::wire::admin::{
     self as wire, Applied, ApplyRequest, ApplyResponse, CreateJoinTokenRequest, DeleteRequest,
     DeleteResponse, DocumentList, GetRootRotationRequest, GetStatusRequest, GetTrafficRequest, JoinToken,
-    ListDocumentsRequest, ListProxiesRequest, Problem, ProxyList, RootRotation, SetSplitRequest, SplitChange,
-    StartRootRotationRequest, Status as PlaneStatus, StoredDocument, Traffic, UndoSplitRequest, Weight,
+    ListDocumentsRequest, ListProxiesRequest, ProxyList, RootRotation, SetSplitRequest, SplitChange,
+    StartRootRotationRequest, Status as PlaneStatus, Traffic, UndoSplitRequest, Weight,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -28,9 +28,9 @@ use crate::ca::secret::RootSecret;
 use crate::ca::trust::{expiry, fingerprint};
 use crate::ca::{Authority, Root, Trust};
 use crate::clock::unix_now;
-use crate::compile::workload_id;
+use crate::files::Files;
 use crate::join::Tokens;
-use crate::plane::Plane;
+use crate::plane::{Plane, problem};
 use crate::store::{self, StoreError, split};
 use crate::traffic::MAX_WINDOW;
 
@@ -78,6 +78,15 @@ impl AdminService {
             signed: count(counts.signed),
         }
     }
+
+    /// The documents' files, to change them.
+    fn files(&self) -> Result<Arc<Files>, Status> {
+        self.plane.files().cloned().ok_or_else(|| {
+            Status::failed_precondition(
+                "the objects of this mesh are in Kubernetes: change them there, with kubectl, or with meshctl and a kubeconfig",
+            )
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -85,28 +94,13 @@ impl Admin for AdminService {
     type WatchProxiesStream = Pin<Box<dyn Stream<Item = Result<ProxyList, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<PlaneStatus> {
-        let index = self.plane.index();
-        let published = self.plane.publisher().current();
-        let mut problems: Vec<_> = index.problems().iter().map(|it| problem(it, false)).collect();
-        problems.extend(index.warnings().iter().map(|it| problem(it, true)));
-        problems.extend(published.view.warnings().iter().map(|(id, it)| {
-            let source = index.get(id).map(|stored| &stored.source);
-            Problem {
-                file: source.map_or_else(String::new, |source| source.file.display().to_string()),
-                line: source.map_or(0, |source| line(source.line)),
-                object: id.to_string(),
-                field: it.field.clone(),
-                reason: it.reason.clone(),
-                warning: true,
-            }
-        }));
         Ok(Response::new(PlaneStatus {
             software: concat!("mesh-control ", env!("CARGO_PKG_VERSION")).into(),
-            version: published.version.0,
+            version: self.plane.publisher().version().0,
             trust_domain: self.authority.trust_domain().to_string(),
             root_expiry: self.authority.trust().signer().expiry().unix_timestamp(),
-            source: self.plane.root().display().to_string(),
-            problems,
+            source: self.plane.source(),
+            problems: self.plane.problems(),
             started: self.plane.started(),
         }))
     }
@@ -117,30 +111,19 @@ impl Admin for AdminService {
             "" => None,
             kind => Some(parse_kind(kind)?),
         };
-        let index = self.plane.index();
-        let documents = index.documents().filter_map(|stored| {
-            let id = stored.document.id();
-            let asked = kind.is_none_or(|kind| kind == id.kind)
-                && (wanted.namespace.is_empty() || wanted.namespace == id.name.namespace.as_str())
-                && (wanted.name.is_empty() || wanted.name == id.name.name.as_str());
-            asked.then(|| StoredDocument {
-                kind: id.kind.to_string(),
-                namespace: id.name.namespace.to_string(),
-                name: id.name.name.to_string(),
-                yaml: stored.source.text.trim_start_matches(['\r', '\n']).to_owned(),
-                file: stored.source.file.display().to_string(),
-                line: line(stored.source.line),
-            })
+        let mut documents = self.plane.documents();
+        documents.retain(|document| {
+            kind.is_none_or(|kind| kind.as_str() == document.kind)
+                && (wanted.namespace.is_empty() || wanted.namespace == document.namespace)
+                && (wanted.name.is_empty() || wanted.name == document.name)
         });
-        Ok(Response::new(DocumentList {
-            documents: documents.collect(),
-        }))
+        Ok(Response::new(DocumentList { documents }))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
         let ApplyRequest { yaml, name, dry_run } = request.into_inner();
-        let plane = self.plane.clone();
-        let applied = blocking(move || Ok(store::apply(&plane, &name, &yaml, dry_run))).await?;
+        let files = self.files()?;
+        let applied = blocking(move || Ok(store::apply(&files, &name, &yaml, dry_run))).await?;
         Ok(Response::new(match applied {
             Ok(applied) => ApplyResponse {
                 applied: applied
@@ -157,7 +140,7 @@ impl Admin for AdminService {
             Err(StoreError::Refused(problems)) => ApplyResponse {
                 applied: Vec::new(),
                 problems: problems.iter().map(|it| problem(it, false)).collect(),
-                version: self.plane.publisher().current().version.0,
+                version: self.plane.publisher().version().0,
             },
             Err(other) => return Err(store_status(&other)),
         }))
@@ -178,14 +161,14 @@ impl Admin for AdminService {
             kind: parse_kind(&kind)?,
             name: ObjectName::new(parse_name("namespace", &namespace)?, parse_name("name", &name)?),
         };
-        let plane = self.plane.clone();
-        let version = blocking(move || store::delete(&plane, &id)).await?;
+        let files = self.files()?;
+        let version = blocking(move || store::delete(&files, &id)).await?;
         Ok(Response::new(DeleteResponse { version: version.0 }))
     }
 
     async fn set_split(&self, request: Request<SetSplitRequest>) -> Answer<SplitChange> {
         let asked = request.into_inner();
-        let plane = self.plane.clone();
+        let files = self.files()?;
         let changed = blocking(move || {
             let wanted = split::Wanted {
                 namespace: &asked.namespace,
@@ -193,7 +176,7 @@ impl Admin for AdminService {
                 rule: &asked.rule,
                 weights: &asked.weights,
             };
-            split::set(&plane, &wanted)
+            split::set(&files, &wanted)
         })
         .await?;
         Ok(Response::new(split_change(&changed)))
@@ -201,8 +184,8 @@ impl Admin for AdminService {
 
     async fn undo_split(&self, request: Request<UndoSplitRequest>) -> Answer<SplitChange> {
         let asked = request.into_inner();
-        let plane = self.plane.clone();
-        let changed = blocking(move || split::undo(&plane, &asked.namespace, &asked.route)).await?;
+        let files = self.files()?;
+        let changed = blocking(move || split::undo(&files, &asked.namespace, &asked.route)).await?;
         Ok(Response::new(split_change(&changed)))
     }
 
@@ -254,7 +237,14 @@ impl Admin for AdminService {
             )
         })?;
         let workload = object_name("workload", &workload)?;
-        if self.plane.index().get(&workload_id(&workload)).is_none() {
+        if self
+            .plane
+            .publisher()
+            .current()
+            .view
+            .identity(&workload)
+            .is_none()
+        {
             return Err(Status::not_found(format!("there is no Workload {workload}")));
         }
         let ttl = match ttl_seconds {
@@ -319,24 +309,7 @@ fn store_status(error: &StoreError) -> Status {
 }
 
 fn proxies(plane: &Plane) -> ProxyList {
-    plane
-        .proxies()
-        .list(plane.publisher().current().version, unix_now())
-}
-
-fn problem(error: &DocumentError, warning: bool) -> Problem {
-    Problem {
-        file: error.file.display().to_string(),
-        line: line(error.line),
-        object: error.object.as_ref().map(ToString::to_string).unwrap_or_default(),
-        field: error.field.clone(),
-        reason: error.reason.clone(),
-        warning,
-    }
-}
-
-fn line(line: usize) -> u32 {
-    u32::try_from(line).unwrap_or(u32::MAX)
+    plane.proxies().list(plane.publisher().version(), unix_now())
 }
 
 fn parse_kind(text: &str) -> Result<Kind, Status> {

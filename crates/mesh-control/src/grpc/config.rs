@@ -52,6 +52,9 @@ impl Config for ConfigService {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        if !self.plane.is_ready() {
+            return Err(Status::unavailable("the control plane has not read the mesh yet"));
+        }
         let peer = known_peer(request.extensions(), unix_now())?;
         let mut answers = request.into_inner();
         let hello = tokio::time::timeout(HELLO, answers.message())
@@ -176,10 +179,18 @@ impl Follower {
                 return Ok(());
             }
         }
-        let Some(delta) = self.session.next(newest) else {
+        let before = self.session.current();
+        let delta = self.session.next(newest);
+        if self.session.current() > before {
+            self.connected.current(self.session.current());
+        }
+        let Some(delta) = delta else {
             return Ok(());
         };
-        self.connected.sent(delta.version);
+        if let Some(wanted) = self.session.sent() {
+            let version = delta.version.max(self.session.current());
+            self.connected.sent(wanted.clone(), version);
+        }
         let message = Delta {
             uses: self.session.answered(),
             ..Delta::from(&delta)
@@ -220,7 +231,8 @@ impl Follower {
                 if self.session.ack(Version(ack.version)) == Answer::Expected
                     && let Some(serves) = self.session.serves()
                 {
-                    self.connected.acked(serves.clone(), unix_now());
+                    self.connected
+                        .acked(serves.clone(), self.session.current(), unix_now());
                 }
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! Versions over restarts, and how slow proxies follow.
 
 use super::*;
+use crate::compile::compile;
 use crate::index::{Event, Index};
 
 fn view(weight: u32) -> View {
@@ -14,7 +15,7 @@ fn view(weight: u32) -> View {
     let mut index = Index::new("mesh.local".parse().unwrap());
     index.apply([Event::Text("m".into(), text)]);
     assert!(index.problems().is_empty(), "{:?}", index.problems());
-    View::new(&index)
+    compile(&index, &View::empty(index.trust_domain())).0
 }
 
 fn weight(snapshot: &Snapshot) -> u32 {
@@ -27,12 +28,11 @@ fn open(dir: &std::path::Path) -> Publisher {
 }
 
 #[test]
-fn versions_rise_over_restarts_and_only_with_changes() {
+fn versions_rise_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let publisher = open(dir.path());
     assert_eq!(publisher.current().version, Version(0));
     let first = publisher.publish(view(1)).unwrap();
-    assert_eq!(publisher.publish(view(1)).unwrap(), first, "the same again");
     let mut last = first;
     for weight in 2..RESERVE as u32 + 5 {
         let next = publisher.publish(view(weight)).unwrap();
@@ -87,10 +87,9 @@ fn a_slow_proxy_gets_from_what_it_has_to_the_newest() {
         weight(&Snapshot::after(Some(&served), second.clone()).unwrap()),
         1_000
     );
-    assert!(
-        hermit.next(&publisher.current()).unwrap().is_empty(),
-        "not concerned"
-    );
+    assert!(hermit.next(&publisher.current()).is_none(), "not concerned");
+    assert_eq!(hermit.current(), publisher.version(), "and so up to date");
+    assert_eq!(session.current(), first.version, "one is on its way");
 
     // Refused: it stays on what it serves, and gets all that changed since then with the next version.
     assert_eq!(session.nack(second.version), Answer::Expected);
@@ -100,7 +99,14 @@ fn a_slow_proxy_gets_from_what_it_has_to_the_newest() {
     );
     publisher.publish(view(7)).unwrap();
     let third = session.next(&publisher.current()).unwrap();
-    assert_eq!(weight(&Snapshot::after(Some(&served), third).unwrap()), 7);
+    assert_eq!(weight(&Snapshot::after(Some(&served), third.clone()).unwrap()), 7);
+
+    // Refused again, and then everything is as it was: there is nothing to be sent.
+    session.nack(third.version);
+    assert_eq!(session.current(), first.version);
+    publisher.publish(view(1)).unwrap();
+    assert!(session.next(&publisher.current()).is_none());
+    assert_eq!(session.current(), publisher.version());
 }
 
 #[test]
@@ -125,8 +131,10 @@ fn what_a_proxy_uses_is_answered_also_when_there_is_nothing_to_change() {
     index.apply([Event::Text("m".into(), text.into())]);
     assert!(index.problems().is_empty(), "{:?}", index.problems());
     let dir = tempfile::tempdir().unwrap();
-    let publisher = Publisher::open(dir.path().join("version"), View::new(&index)).unwrap();
-    let version = publisher.publish(View::new(&index)).unwrap();
+    let empty = View::empty(index.trust_domain());
+    let publisher = Publisher::open(dir.path().join("version"), empty.clone()).unwrap();
+    let view = compile(&index, &empty).0;
+    let version = publisher.publish(view.clone()).unwrap();
     let mut session = Session::new(name("hub"), None);
     let first = session.next(&publisher.current()).unwrap();
     assert!(first.full && first.services.is_empty() && session.answered() == 0);
@@ -181,5 +189,34 @@ fn what_a_proxy_uses_is_answered_also_when_there_is_nothing_to_change() {
             session.next(&publisher.current()).is_none(),
             "it has all that it uses"
         );
+    }
+
+    // That there is nothing to be had is no new version for the proxy, and it has what there is of the newest.
+    let newest = publisher.publish(view).unwrap();
+    session.uses(Uses {
+        sequence: 7,
+        hosts: vec!["nothing".into()],
+        ..Uses::default()
+    });
+    let delta = session.next(&publisher.current()).unwrap();
+    assert!(delta.is_empty() && delta.version == version && version < newest);
+    assert_eq!((session.answered(), session.current()), (7, newest));
+    assert_eq!(session.ack(version), Answer::Expected);
+    assert_eq!(session.current(), newest);
+}
+
+#[test]
+fn versions_by_the_clock_rise_whatever_it_says() {
+    let empty = View::empty(&"mesh.local".parse().unwrap());
+    let before = crate::clock::unix_millis();
+    let publisher = Publisher::by_clock(empty.clone());
+    assert_eq!(publisher.version(), Version(0));
+    let first = publisher.publish(empty.clone()).unwrap();
+    assert!(first.0 >= before);
+    let mut last = first;
+    for _ in 0..10_000 {
+        let next = publisher.publish(empty.clone()).unwrap();
+        assert!(next > last);
+        last = next;
     }
 }

@@ -17,6 +17,7 @@ use super::{Listener, ProxyServices, SERVER_NAME, end, first_to_fail, serve_admi
 use crate::api;
 use crate::ca::secret::RootSecret;
 use crate::ca::{Authority, ServerNames};
+use crate::catalog::documents::Settings;
 use crate::config::kubernetes::Config;
 use crate::grpc::admin::AdminService;
 use crate::grpc::config::ConfigService;
@@ -26,10 +27,10 @@ use crate::health::Health;
 use crate::keep;
 use crate::lease::{Candidate, while_held};
 use crate::metrics::Metrics;
-use crate::plane::{Plane, StateFiles};
+use crate::plane::Plane;
 use crate::review::Reviewer;
 use crate::tls::{self, ServerTls};
-use crate::{clock, http};
+use crate::{clock, http, source, status};
 
 /// How long a replica that stops still answers newcomers: until the others know that it is no endpoint any more.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -78,7 +79,11 @@ pub async fn start(config: Config) -> Result<Running> {
         config.trust_domain.clone(),
         config.leaf_lifetime,
     ));
-    let plane = Arc::new(plane(&config)?);
+    let plane = Arc::new(Plane::kubernetes(Settings {
+        trust_domain: config.trust_domain.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        namespace: config.namespace.clone(),
+    }));
     let traffic = Arc::new(SharedTraffic::default());
     let now = OffsetDateTime::now_utc();
 
@@ -152,16 +157,21 @@ pub async fn start(config: Config) -> Result<Running> {
         }
     });
     tasks.spawn(note_versions(plane.clone(), metrics.clone()));
+    let objects = plane.objects().context("the objects of Kubernetes")?.clone();
+    tasks.spawn(source::kubernetes::follow(objects.clone(), client.clone()));
     tasks.spawn({
         let (authority, metrics) = (authority.clone(), metrics.clone());
+        let proxies = plane.proxies().clone();
         while_held(held, move || {
             let (client, authority, metrics) = (client.clone(), authority.clone(), metrics.clone());
             let (namespace, roots) = (namespace.clone(), roots.clone());
+            let (objects, proxies) = (objects.clone(), proxies.clone());
             async move {
                 tokio::join!(
                     keep::bundles::keep(client.clone(), &authority, &metrics),
                     keep::webhooks::keep(client.clone(), &authority, &metrics),
-                    keep::rotation::drive(client, namespace.as_str(), &roots),
+                    keep::rotation::drive(client.clone(), namespace.as_str(), &roots),
+                    status::keep(&objects, &proxies, &client),
                 );
             }
         })
@@ -240,14 +250,4 @@ async fn note_versions(plane: Arc<Plane>, metrics: Arc<Metrics>) {
             return;
         }
     }
-}
-
-fn plane(config: &Config) -> Result<Plane> {
-    let folder = std::env::temp_dir().join(format!("mesh-control-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let files = StateFiles {
-        version: folder.join("version"),
-        history: folder.join("history"),
-    };
-    Plane::open(&folder, config.trust_domain.clone(), files).context("read the state")
 }

@@ -17,13 +17,14 @@ use super::{Listener, ProxyServices, SERVER_NAME, end, first_to_fail, serve_admi
 use crate::ca::{Authority, ServerNames, Trust, folder};
 use crate::config::Config;
 use crate::file;
+use crate::files::StateFiles;
 use crate::grpc::admin::AdminService;
 use crate::grpc::config::ConfigService;
 use crate::grpc::identity::{IdentityService, Proof};
 use crate::grpc::telemetry::{SharedTraffic, TelemetryService};
 use crate::join::Tokens;
 use crate::metrics::Metrics;
-use crate::plane::{Plane, StateFiles};
+use crate::plane::Plane;
 use crate::source::watch::Watch;
 use crate::state::StateDir;
 use crate::tls::{self, ServerTls};
@@ -121,7 +122,7 @@ pub async fn start(config: Config) -> Result<Running> {
         },
     };
     let proxies = serve_proxies(listener, tls, services, stop.clone());
-    let watch = Watch::start(plane.clone(), &config.config)?;
+    let watch = plane.files().cloned().map(Watch::start).transpose()?;
     file::replace(
         &state.address_file(),
         format!("{address}\n").as_bytes(),
@@ -131,7 +132,7 @@ pub async fn start(config: Config) -> Result<Running> {
     tracing::info!(
         %address,
         version = %plane.publisher().current().version,
-        documents = plane.index().documents().count(),
+        documents = plane.documents().len(),
         "ready"
     );
     Ok(Running {
@@ -141,7 +142,7 @@ pub async fn start(config: Config) -> Result<Running> {
         listeners: vec![admin, proxies],
         renewal,
         authority,
-        watch: Some(watch),
+        watch,
     })
 }
 

@@ -1,4 +1,5 @@
 //! Where documents come from, as events for the index.
 
 pub mod directory;
+pub mod kubernetes;
 pub mod watch;

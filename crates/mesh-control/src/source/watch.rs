@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::plane::Plane;
+use crate::files::Files;
 
 /// How often is looked without being told to.
 const RESCAN: Duration = Duration::from_secs(3);
@@ -30,9 +30,9 @@ impl Watch {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(plane: Arc<Plane>, root: &Path) -> Result<Self> {
+    pub fn start(files: Arc<Files>) -> Result<Self> {
         let (wake, woken) = channel();
-        let watcher = watcher(wake.clone(), root);
+        let watcher = watcher(wake.clone(), files.root());
         if let Err(error) = &watcher {
             tracing::warn!(%error, "changes of documents are noticed every {RESCAN:?} only");
         }
@@ -40,7 +40,7 @@ impl Watch {
             .name("documents".into())
             .spawn(move || {
                 let _watcher = watcher;
-                run(&plane, &woken);
+                run(&files, &woken);
             })
             .context("start the thread that watches the documents")?;
         Ok(Self {
@@ -82,7 +82,7 @@ fn watcher(wake: Sender<Wake>, root: &Path) -> notify::Result<RecommendedWatcher
     Ok(watcher)
 }
 
-fn run(plane: &Plane, woken: &Receiver<Wake>) {
+fn run(files: &Files, woken: &Receiver<Wake>) {
     let mut wait = RESCAN;
     loop {
         match woken.recv_timeout(wait) {
@@ -95,6 +95,6 @@ fn run(plane: &Plane, woken: &Receiver<Wake>) {
                 return;
             }
         }
-        wait = plane.look().unwrap_or(RESCAN);
+        wait = files.look().unwrap_or(RESCAN);
     }
 }

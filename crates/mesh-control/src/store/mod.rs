@@ -17,8 +17,8 @@ use mesh_api::snapshot::Version;
 use mesh_api::validate;
 
 use crate::file;
+use crate::files::{Files, Writer};
 use crate::index::Event;
-use crate::plane::{Plane, Writer};
 use crate::source::directory;
 
 /// Why a change is not made.
@@ -86,10 +86,10 @@ pub struct Applied {
 ///
 /// # Errors
 /// When any of them is not valid, alone or beside the others; nothing is changed then.
-pub fn apply(plane: &Plane, name: &str, text: &str, dry_run: bool) -> Result<Applied, StoreError> {
+pub fn apply(files: &Files, name: &str, text: &str, dry_run: bool) -> Result<Applied, StoreError> {
     let documents = read(name, text)?;
-    let mut writer = plane.lock();
-    let mut change = Change::new(plane, &mut writer);
+    let mut writer = files.lock();
+    let mut change = Change::new(files, &mut writer);
     let mut objects = Vec::new();
     for (document, source) in &documents {
         objects.push((document.id(), change.put(&document.id(), &source.text)?));
@@ -105,9 +105,9 @@ pub fn apply(plane: &Plane, name: &str, text: &str, dry_run: bool) -> Result<App
 ///
 /// # Errors
 /// When there is no such object, or when its file can't be written.
-pub fn delete(plane: &Plane, id: &ObjectId) -> Result<Version, StoreError> {
-    let mut writer = plane.lock();
-    let mut change = Change::new(plane, &mut writer);
+pub fn delete(files: &Files, id: &ObjectId) -> Result<Version, StoreError> {
+    let mut writer = files.lock();
+    let mut change = Change::new(files, &mut writer);
     change.remove(id)?;
     change.commit(false)
 }
@@ -156,7 +156,7 @@ fn as_given(problems: Vec<DocumentError>, documents: &[(Document, Source)]) -> V
 
 /// Texts of files that are about to change.
 pub(crate) struct Change<'a> {
-    plane: &'a Plane,
+    files: &'a Files,
     writer: &'a mut Writer,
     texts: BTreeMap<PathBuf, Text>,
 }
@@ -167,9 +167,9 @@ struct Text {
 }
 
 impl<'a> Change<'a> {
-    pub(crate) fn new(plane: &'a Plane, writer: &'a mut Writer) -> Self {
+    pub(crate) fn new(files: &'a Files, writer: &'a mut Writer) -> Self {
         Self {
-            plane,
+            files,
             writer,
             texts: BTreeMap::new(),
         }
@@ -177,7 +177,7 @@ impl<'a> Change<'a> {
 
     /// The document of an object as its file has it now, with the file.
     pub(crate) fn find(&mut self, id: &ObjectId) -> Result<Option<Source>, StoreError> {
-        let index = self.plane.index();
+        let index = self.files.index();
         let in_force = index.get(id).map(|stored| stored.source.file.clone());
         let files = in_force.into_iter().chain(index.files_of(id).map(Path::to_owned));
         let files: Vec<PathBuf> = files.collect();
@@ -197,7 +197,7 @@ impl<'a> Change<'a> {
             self.set(&path, Some(edit::append(before.as_deref(), document)));
             return Ok(Action::Created);
         };
-        if source.text.trim() == document.trim() && self.plane.index().get(id).is_some() {
+        if source.text.trim() == document.trim() && self.files.index().get(id).is_some() {
             return Ok(Action::Unchanged);
         }
         self.substitute(&source, &edit::rewritten(&source, document))?;
@@ -265,12 +265,12 @@ impl<'a> Change<'a> {
             Some(after) => Event::Text(path.clone(), after.clone()),
             None => Event::Gone(path.clone()),
         });
-        let (index, problems) = self.plane.trial(events.collect());
+        let (index, problems) = self.files.trial(events.collect());
         if !problems.is_empty() {
             return Err(StoreError::Refused(problems));
         }
         if dry_run {
-            return Ok(self.plane.publisher().current().version);
+            return Ok(self.files.publisher().current().version);
         }
         for (path, text) in &self.texts {
             if text.before == text.after {
@@ -284,9 +284,9 @@ impl<'a> Change<'a> {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-            self.writer.directory.wrote(path, self.plane.now());
+            self.writer.directory.wrote(path, self.files.now());
         }
-        self.plane.take(self.writer, index).map_err(StoreError::Publish)
+        self.files.take(self.writer, index).map_err(StoreError::Publish)
     }
 }
 

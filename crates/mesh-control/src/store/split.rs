@@ -9,8 +9,8 @@ use mesh_api::snapshot::Version;
 use super::history::Step;
 use super::splice::{self, Weights};
 use super::{Change, StoreError, document_of};
+use crate::files::{Files, Writer};
 use crate::index::Index;
-use crate::plane::{Plane, Writer};
 
 /// Weights that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +45,15 @@ pub struct Wanted<'a> {
 /// # Errors
 /// When route, rule or backend is not there or not clear, when the weights are not valid, or when the file can't be
 /// written.
-pub fn set(plane: &Plane, wanted: &Wanted<'_>) -> Result<Changed, StoreError> {
+pub fn set(files: &Files, wanted: &Wanted<'_>) -> Result<Changed, StoreError> {
     if wanted.weights.is_empty() {
         return Err(StoreError::Invalid(
             "no weights are given: name backends, such as stable=90 canary=10".into(),
         ));
     }
-    let mut writer = plane.lock();
-    let id = find_route(&plane.index(), wanted.namespace, wanted.route)?;
-    let changed = write(plane, &mut writer, &id, |object| {
+    let mut writer = files.lock();
+    let id = find_route(&files.index(), wanted.namespace, wanted.route)?;
+    let changed = write(files, &mut writer, &id, |object| {
         Ok((find_rule(object, wanted)?, wanted.weights.clone()))
     })?;
     let step = Step {
@@ -73,16 +73,16 @@ pub fn set(plane: &Plane, wanted: &Wanted<'_>) -> Result<Changed, StoreError> {
 ///
 /// # Errors
 /// When there is none, when its rule or backends are gone, or when the file can't be written.
-pub fn undo(plane: &Plane, namespace: &str, route: &str) -> Result<Changed, StoreError> {
-    let mut writer = plane.lock();
-    let id = find_route(&plane.index(), namespace, route)?;
+pub fn undo(files: &Files, namespace: &str, route: &str) -> Result<Changed, StoreError> {
+    let mut writer = files.lock();
+    let id = find_route(&files.index(), namespace, route)?;
     let name = id.name.to_string();
     let Some(step) = writer.history.last(&name).cloned() else {
         return Err(StoreError::Unknown(format!(
             "no change of the split of {id} is remembered"
         )));
     };
-    let changed = write(plane, &mut writer, &id, |object| {
+    let changed = write(files, &mut writer, &id, |object| {
         let wanted = Wanted {
             namespace: "",
             route: "",
@@ -98,12 +98,12 @@ pub fn undo(plane: &Plane, namespace: &str, route: &str) -> Result<Changed, Stor
 }
 
 fn write(
-    plane: &Plane,
+    files: &Files,
     writer: &mut Writer,
     id: &ObjectId,
     choose: impl FnOnce(&Object<ModelRouteSpec>) -> Result<(usize, Weights), StoreError>,
 ) -> Result<Changed, StoreError> {
-    let mut change = Change::new(plane, writer);
+    let mut change = Change::new(files, writer);
     let (source, object) = route_document(&mut change, id)?;
     let (rule, weights) = choose(&object)?;
     let text = splice::weights(&source, &object, rule, &weights).map_err(|error| StoreError::File {

@@ -78,6 +78,7 @@ fn snapshot(services: &[SocketAddr], endpoints: &[SocketAddr]) -> Snapshot {
                 outbound: 15001,
             }),
             on_demand: false,
+            mtls: None,
         },
         services: BTreeMap::from([("ml/fraud".parse().unwrap(), Arc::new(service))]),
     }

@@ -226,6 +226,7 @@ fn snapshot(server: SocketAddr) -> Snapshot {
             }],
             interception: None,
             on_demand: false,
+            mtls: None,
         },
         services: BTreeMap::from([(web, Arc::new(service))]),
     }

@@ -19,7 +19,7 @@ pub async fn greet(client: Box<Client>, stream: TcpStream, destination: SocketAd
         let table = worker.shared.table.load();
         let table = table.as_deref()?;
         let inbound = table.inbound_at(entry.listener, entry.destination);
-        (inbound.map(|inbound| inbound.protocol), table.mesh.mtls)
+        (inbound.map(|inbound| inbound.protocol), table.mtls)
     };
     let observe = worker.observe.shared();
     match (protocol, mtls) {

@@ -50,6 +50,7 @@ pub fn build(snapshot: Arc<Snapshot>, before: Option<&Table>) -> Table {
         version: snapshot.version,
         identity: workload.identity.clone(),
         mesh: snapshot.mesh.clone(),
+        mtls: snapshot.mtls(),
         hosts: names(&snapshot, before),
         services,
         outbound,

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mesh_api::document::MtlsMode;
 use mesh_api::identity::Identity;
 use mesh_api::inference::AppProtocol;
 use mesh_api::name::{Name, ObjectName};
@@ -39,6 +40,8 @@ pub struct Table {
     pub identity: Identity,
     /// What holds for the whole mesh.
     pub mesh: Mesh,
+    /// What inbound listeners accept.
+    pub mtls: MtlsMode,
     /// What it was made from.
     pub snapshot: Arc<Snapshot>,
     /// The positions of services by the host names callers use.

@@ -17,8 +17,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_control::compile::View;
+use mesh_control::compile::compile;
 use mesh_control::index::{Event, Index};
+use mesh_control::view::View;
 use mesh_proxy::apply::Applier;
 use mesh_proxy::observe::Observe;
 use mesh_proxy::shared::Shared;
@@ -150,7 +151,7 @@ impl Proxy {
         let mut index = Index::new("mesh.local".parse().unwrap());
         index.apply([Event::Text("mesh.yaml".into(), self.documents.clone())]);
         assert_eq!(index.problems(), []);
-        let view = View::new(&index);
+        let view = compile(&index, &View::empty(index.trust_domain())).0;
         let version = mesh_api::snapshot::Version(self.version);
         let snapshot = view
             .snapshot(
