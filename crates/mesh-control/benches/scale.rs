@@ -407,7 +407,7 @@ async fn proxies(address: SocketAddr) -> Result<()> {
     std::thread::spawn(move || {
         std::io::stdin()
             .lines()
-            .map_while(|line| line.ok())
+            .map_while(std::result::Result::ok)
             .try_for_each(|_| asked.send(()))
     });
     let mut total = 0_u64;

@@ -122,6 +122,8 @@ fn from_scratch(objects: &[Any]) -> Catalog {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn incremental_is_from_scratch(
         steps in prop::collection::vec((any_object(), prop::bool::weighted(0.8)), 1..60),

@@ -41,7 +41,7 @@ fn put(kind: Kind, name: &str, generation: i64, spec: Value, status: ModelRouteS
     Event::Documents(kind, Change::Apply(written))
 }
 
-fn route(canary: Value) -> Value {
+fn route(canary: &Value) -> Value {
     json!({"service": "fraud", "rules": [{"name": "all", "split": {"backends": [
         {"name": "stable", "service": "fraud", "weight": 95},
         {"name": "canary", "service": "fraud-v2", "weight": canary},
@@ -129,7 +129,7 @@ fn a_status_follows_its_object_and_its_proxies() {
     catalog.apply([
         service("fraud"),
         pod("web"),
-        put(Kind::ModelRoute, "fraud", 1, route(json!(5)), none()),
+        put(Kind::ModelRoute, "fraud", 1, route(&json!(5)), none()),
     ]);
     let mut pages = Vec::new();
     let mut page = |what: &str, text: String| pages.push(format!("# {what}\n{text}"));
@@ -148,12 +148,24 @@ fn a_status_follows_its_object_and_its_proxies() {
     page("both have it", text);
 
     // What was written is read again: what holds since then holds since then.
-    catalog.apply([put(Kind::ModelRoute, "fraud", 1, route(json!(5)), served.clone())]);
+    catalog.apply([put(
+        Kind::ModelRoute,
+        "fraud",
+        1,
+        route(&json!(5)),
+        served.clone(),
+    )]);
     let (same, _) = told(&catalog, "fraud", &both, "2002-01-01T00:00:00Z");
     assert_eq!(same, served, "nothing to be written");
     assert_ne!(same, first);
 
-    catalog.apply([put(Kind::ModelRoute, "fraud", 2, route(json!(6)), served.clone())]);
+    catalog.apply([put(
+        Kind::ModelRoute,
+        "fraud",
+        2,
+        route(&json!(6)),
+        served.clone(),
+    )]);
     let six = snapshot(&catalog);
     let refusing = [
         follower(&six, Some(&six), ""),
@@ -163,12 +175,12 @@ fn a_status_follows_its_object_and_its_proxies() {
         "a change that a proxy refuses",
         told(&catalog, "fraud", &refusing, "2003-01-01T00:00:00Z").1,
     );
-    catalog.apply([put(Kind::ModelRoute, "fraud", 3, route(json!("all")), served)]);
+    catalog.apply([put(Kind::ModelRoute, "fraud", 3, route(&json!("all")), served)]);
     page(
         "a change that is not valid",
         told(&catalog, "fraud", &both, "2004-01-01T00:00:00Z").1,
     );
-    catalog.apply([put(Kind::ModelRoute, "fraud-too", 1, route(json!(1)), none())]);
+    catalog.apply([put(Kind::ModelRoute, "fraud-too", 1, route(&json!(1)), none())]);
     page(
         "a younger one",
         told(&catalog, "fraud-too", &both, "2005-01-01T00:00:00Z").1,
