@@ -2,7 +2,7 @@
 //!
 //! Standalone, `source` sees files, `index` decides which documents are in force, and `compile` makes a `view` of them: what
 //! all proxies are to do. On Kubernetes, `source` watches objects, `catalog` keeps the view, and `status` says what has come of
-//! them; `lease` says which replica writes, and `keep` what it keeps there. `publish` gives a view its version, `grpc` hands
+//! them; `lease` says which replica writes, `keep` what it keeps there, and `webhook` answers the API server. `publish` gives a view its version, `grpc` hands
 //! each proxy its part. `ca`, `join` and `review` say who is who. `store` writes documents.
 
 pub mod api;
@@ -35,3 +35,4 @@ pub mod store;
 pub mod tls;
 pub mod traffic;
 pub mod view;
+pub mod webhook;

@@ -148,7 +148,8 @@ impl Subscription {
             let message = message.ok_or(Ended::Closed)?;
             backoff.reset();
             if !message.trust.is_empty() {
-                self.wanted.send_replace(message.trust.clone());
+                self.wanted.send_replace(message.trust);
+                continue;
             }
             let uses = message.uses;
             let (answer, out_of_step) = self.take(message);

@@ -1,6 +1,7 @@
 //! What the control plane is started with on Kubernetes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -59,6 +60,10 @@ pub struct Config {
     /// How long workloads' certificates last, 5s to 720h; under 10m, clocks of machines must agree to the second
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime)]
     pub leaf_lifetime: Duration,
+
+    /// File with the settings of injection, read again when it changes: ConfigMap mesh-inject
+    #[arg(long, value_name = "FILE", env = "MESH_INJECT_CONFIG")]
+    pub inject_config: Option<PathBuf>,
 
     /// How the log is written to standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]

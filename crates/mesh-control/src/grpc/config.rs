@@ -208,13 +208,11 @@ impl Follower {
             return;
         }
         let message = Delta {
-            version: self.session.serves().map_or(0, |serves| serves.version.0),
-            uses: self.session.answered(),
             trust: wanted.to_string(),
             ..Delta::default()
         };
         // Where there is no room, the proxy has something else to answer first.
-        if message.version != 0 && self.deltas.try_send(Ok(message)).is_ok() {
+        if self.deltas.try_send(Ok(message)).is_ok() {
             self.believes = Some(wanted);
         }
     }

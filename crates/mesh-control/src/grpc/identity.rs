@@ -214,7 +214,7 @@ impl IdentityService {
                 tracing::warn!(audit = "no certificate", %workload, from = %Shown(from), reason, detail, "{message}");
             }
             _ => {
-                tracing::warn!(audit = "refused", %workload, from = %Shown(from), reason, detail, "{message}")
+                tracing::warn!(audit = "refused", %workload, from = %Shown(from), reason, detail, "{message}");
             }
         }
         status

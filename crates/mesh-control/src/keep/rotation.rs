@@ -91,7 +91,7 @@ pub async fn tell(
         match write(&api, pod, &told).await {
             Ok(()) => last = Some(told),
             Err(error) => {
-                tracing::warn!("rotation: what this replica's proxies have could not be told: {error}")
+                tracing::warn!("rotation: what this replica's proxies have could not be told: {error}");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kube::Client;
 use mesh_api::identity::Identity;
+use mesh_api::name::Name;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -27,9 +28,13 @@ use crate::health::Health;
 use crate::keep;
 use crate::lease::{Candidate, while_held};
 use crate::metrics::Metrics;
+use crate::objects::Objects;
 use crate::plane::Plane;
 use crate::review::Reviewer;
 use crate::tls::{self, ServerTls};
+use crate::webhook::Webhooks;
+use crate::webhook::inject::{Injector, SettingsFile};
+use crate::webhook::validate::{Validator, about};
 use crate::{clock, http, source, status};
 
 /// How long a replica that stops still answers newcomers: until the others know that it is no endpoint any more.
@@ -127,6 +132,34 @@ pub async fn start(config: Config) -> Result<Running> {
     };
     let admin = serve_admin(TcpListenerStream::new(bind(config.admin_listen).await?), admin);
 
+    let names = ServerNames {
+        dns: webhook_names(&config.namespace),
+        identity: None,
+    };
+    let webhook_tls = ServerTls::new(authority.clone(), tls::Listener::Webhooks(names), now)?;
+    let webhook_tls = Arc::new(webhook_tls);
+    let objects = plane.objects().context("the objects of Kubernetes")?.clone();
+    let settings = config
+        .inject_config
+        .as_deref()
+        .map(SettingsFile::open)
+        .transpose()?;
+    let settings = settings.map(Arc::new);
+    let webhooks = Arc::new(Webhooks {
+        validate: validator(&config, objects.clone()),
+        inject: settings
+            .clone()
+            .map(|settings| Injector::new(client.clone(), settings)),
+        metrics: metrics.clone(),
+    });
+    let listener = bind(config.webhook_listen).await?;
+    http.spawn(http::serve(
+        listener,
+        Some(webhook_tls.clone()),
+        webhooks.router(),
+        quiet.clone(),
+    ));
+
     let (candidate, held) = Candidate::new(client.clone(), config.namespace.as_str(), config.pod.to_string());
     let mut candidates = JoinSet::new();
     candidates.spawn({
@@ -135,6 +168,7 @@ pub async fn start(config: Config) -> Result<Running> {
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { tls.keep_renewed().await });
+    tasks.spawn(async move { webhook_tls.keep_renewed().await });
     tasks.spawn({
         let (roots, authority, metrics) = (roots.clone(), authority.clone(), metrics.clone());
         async move { roots.follow(&authority, &metrics).await }
@@ -157,7 +191,9 @@ pub async fn start(config: Config) -> Result<Running> {
         }
     });
     tasks.spawn(note_versions(plane.clone(), metrics.clone()));
-    let objects = plane.objects().context("the objects of Kubernetes")?.clone();
+    if let Some(settings) = settings {
+        tasks.spawn(async move { settings.follow().await });
+    }
     tasks.spawn(source::kubernetes::follow(objects.clone(), client.clone()));
     tasks.spawn({
         let (authority, metrics) = (authority.clone(), metrics.clone());
@@ -216,6 +252,29 @@ impl Running {
     /// Waits until a listener fails, which none does by itself.
     pub async fn failed(&mut self) -> anyhow::Error {
         first_to_fail(&mut self.listeners).await
+    }
+}
+
+/// The names by which the API server calls Service mesh-control.
+fn webhook_names(namespace: &Name) -> Vec<String> {
+    vec![
+        format!("{SERVER_NAME}.{namespace}.svc"),
+        format!("{SERVER_NAME}.{namespace}"),
+    ]
+}
+
+fn validator(config: &Config, objects: Arc<Objects>) -> Validator {
+    Validator {
+        trust_domain: config.trust_domain.clone(),
+        namespace: config.namespace.clone(),
+        in_force: Arc::new(move |kind, service| {
+            let catalog = objects.lock();
+            let mut ids = catalog
+                .documents()
+                .filter(|document| about(document).as_ref() == Some(service))
+                .map(|document| document.id());
+            ids.find(|id| id.kind == kind)
+        }),
     }
 }
 
