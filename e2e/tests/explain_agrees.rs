@@ -170,6 +170,7 @@ fn explained(
     };
     Ok(match explain(documents, &question)?.decision {
         Decision::Refused { status, reason, .. } => Err((status, reason)),
+        Decision::Redirect { status, .. } => Err((status, String::new())),
         Decision::Own { .. } => Ok("own".to_owned()),
         Decision::Split { backends, .. } => {
             ensure!(backends.len() == 1, "every split of this mesh is certain");

@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let request = matching::Request {
         method: &Method::POST,
         path: "/v2/models/fraud/infer",
+        query: None,
         headers: &headers,
         model: Some("fraud"),
         version: None,
@@ -58,20 +59,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for backends in [2, 10] {
         let rules = split_over(backends)?;
-        let Some(rule) = rules.first() else { continue };
+        let Some(split) = rules.first().and_then(|rule| rule.split()) else {
+            continue;
+        };
         let salt = Salt::of(&"ml/fraud".parse::<ObjectName>()?);
         report(&format!("split/{backends} by weight"), || {
-            black_box(split::draw(
-                black_box(&rule.split),
-                black_box(0x9e37_79b9_7f4a_7c15),
-            ));
+            black_box(split::draw(black_box(split), black_box(0x9e37_79b9_7f4a_7c15)));
         });
         report(&format!("split/{backends} by key"), || {
-            black_box(split::place(
-                black_box(&rule.split),
-                salt,
-                black_box(b"user-4711"),
-            ));
+            black_box(split::place(black_box(split), salt, black_box(b"user-4711")));
         });
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::inference::{
     AppProtocol, Head, ModelName, ModelRequest, ModelVersion, Operation, Recognition, Refusal, recognise,
 };
 use crate::matching;
-use crate::route::{Rules, depend_on_model};
+use crate::route::{Action, Asked, Redirect, Rules, Scheme, depend_on_model};
 
 pub use self::answer::{
     Considered, Decision, Explanation, How, Place, Possible, Question, Recognised, Unanswerable,
@@ -51,7 +51,7 @@ pub fn explain<'a>(
         port: port.name.clone(),
         protocol: port.app_protocol,
         model: None,
-        route: route.map(|route| route.object.clone()),
+        route: route.map(|route| route.name().clone()),
         rules: Vec::new(),
         decision: Decision::Own {
             endpoints: Vec::new(),
@@ -75,7 +75,8 @@ pub fn explain<'a>(
     let model = read.as_ref().map(|(model, _)| model);
     let request = matching::Request {
         method: question.method,
-        path: question.target.split(['?', '#']).next().unwrap_or_default(),
+        path: question.path(),
+        query: question.query(),
         headers: question.headers,
         model: model.and_then(|it| it.model.as_ref()).map(ModelName::as_str),
         version: model.and_then(|it| it.version.as_ref()).map(ModelVersion::as_str),
@@ -97,7 +98,15 @@ pub fn explain<'a>(
         })
         .collect();
     explanation.decision = match taken.and_then(|taken| rules.get(taken)) {
-        Some(rule) => mesh.split(rule.name.clone(), &rule.split, port, question, model),
+        Some(rule) => match &rule.action {
+            Action::Split(split) => mesh.split(rule, split, port, question, model),
+            Action::Redirect(redirect) => Decision::Redirect {
+                rule: rule.name.clone(),
+                status: redirect.status.as_u16(),
+                location: location(redirect, port.port, question),
+            },
+            Action::Refuse(why) => refused(why.reason.status(), why.reason.as_str(), &*why.detail),
+        },
         None => {
             let endpoints = mesh.endpoints(question.service, port);
             if endpoints.is_empty() && !rules.is_empty() {
@@ -112,6 +121,23 @@ pub fn explain<'a>(
         }
     };
     Ok(explanation)
+}
+
+/// Where a redirect sends the request.
+fn location(redirect: &Redirect, port: u16, question: &Question<'_>) -> String {
+    let host = question
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let named = format!("{}.{}", question.service.name, question.service.namespace);
+    let authority = host.unwrap_or(&named).parse().ok();
+    redirect.location(&Asked {
+        scheme: Scheme::Http,
+        authority: authority.as_ref(),
+        port,
+        path: question.path(),
+        query: question.query(),
+    })
 }
 
 fn refused(status: u16, reason: &str, detail: impl Into<String>) -> Decision {

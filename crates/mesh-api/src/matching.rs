@@ -1,8 +1,12 @@
 //! Which rule takes a request: the first, in the route's order, one of whose matches holds.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::document::{HeaderMatch, StringMatch};
+use percent_encoding::percent_decode_str;
+
+use crate::document::{HeaderMatch, PathMatch, StringMatch};
 use crate::identity::Identity;
 use crate::inference::Operation;
 use crate::route::{Match, Rule, Rules};
@@ -14,6 +18,8 @@ pub struct Request<'a> {
     pub method: &'a Method,
     /// Its path, without the query.
     pub path: &'a str,
+    /// Its query, if it has one.
+    pub query: Option<&'a str>,
     /// Its headers.
     pub headers: &'a HeaderMap,
     /// The model it asks for, if it asks for one.
@@ -64,7 +70,11 @@ pub fn mismatch(wanted: &Match, request: &Request<'_>) -> Option<&'static str> {
     {
         return Some("method");
     }
-    if !optional(wanted.path.as_ref(), Some(request.path)) {
+    if !wanted
+        .path
+        .as_ref()
+        .is_none_or(|wanted| path(wanted, request.path))
+    {
         return Some("path");
     }
     if wanted
@@ -81,7 +91,43 @@ pub fn mismatch(wanted: &Match, request: &Request<'_>) -> Option<&'static str> {
     {
         return Some("headers");
     }
+    let parameters = &wanted.query;
+    if !parameters
+        .iter()
+        .all(|(name, wanted)| optional(Some(wanted), parameter(request.query, name).as_deref()))
+    {
+        return Some("query");
+    }
     None
+}
+
+fn path(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(wanted) => wanted == path,
+        PathMatch::Prefix { prefix } => path.starts_with(prefix.as_str()),
+        PathMatch::Suffix { suffix } => path.ends_with(suffix.as_str()),
+        PathMatch::Under { under } => {
+            let rest = path.strip_prefix(under.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    }
+}
+
+/// A parameter of a query, as forms write them (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>). Of one
+/// that stands several times, the first counts.
+fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
+    let pairs = query?.split('&');
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(given, _)| decoded(given) == name)?;
+    Some(decoded(value))
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
 fn optional(wanted: Option<&StringMatch>, value: Option<&str>) -> bool {
@@ -127,6 +173,7 @@ mod tests {
         let request = Request {
             method: &Method::POST,
             path: "/v2/models/fraud/infer",
+            query: Some("tier=gold&a%20b=c+d&tier=silver&empty=&flag"),
             headers: &headers,
             model: Some("fraud"),
             version: None,
@@ -149,6 +196,28 @@ mod tests {
             (serde_json::json!([{"path": "/v2/models/fraud/infer"}]), true),
             (serde_json::json!([{"path": {"prefix": "/v2/"}}]), true),
             (serde_json::json!([{"path": "/v2"}]), false),
+            (serde_json::json!([{"path": {"under": "/v2"}}]), true),
+            (serde_json::json!([{"path": {"under": "/v2/"}}]), true),
+            (serde_json::json!([{"path": {"under": "/"}}]), true),
+            (
+                serde_json::json!([{"path": {"under": "/v2/models/fraud/infer"}}]),
+                true,
+            ),
+            (serde_json::json!([{"path": {"under": "/v2/models/fra"}}]), false),
+            (serde_json::json!([{"path": {"under": "/V2"}}]), false),
+            (serde_json::json!([{"path": {"suffix": "/infer"}}]), true),
+            (serde_json::json!([{"path": {"suffix": "/generate"}}]), false),
+            (serde_json::json!([{"query": {"tier": "gold"}}]), true),
+            (serde_json::json!([{"query": {"tier": "silver"}}]), false),
+            (serde_json::json!([{"query": {"tier": {"prefix": "go"}}}]), true),
+            (serde_json::json!([{"query": {"Tier": "gold"}}]), false),
+            (
+                serde_json::json!([{"query": {"a b": "c d", "tier": "gold"}}]),
+                true,
+            ),
+            (serde_json::json!([{"query": {"empty": "", "flag": ""}}]), true),
+            (serde_json::json!([{"query": {"absent": ""}}]), false),
+            (serde_json::json!([{"query": {"absent": {"prefix": ""}}}]), false),
             (serde_json::json!([{"headers": {"X-Tier": "gold"}}]), true),
             (serde_json::json!([{"headers": {"x-tier": "silver"}}]), false),
             (
@@ -187,6 +256,7 @@ mod tests {
         let request = Request {
             method: &Method::GET,
             path: "/",
+            query: None,
             headers: &headers,
             model: None,
             version: None,

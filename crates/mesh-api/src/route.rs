@@ -3,31 +3,79 @@
 //! [`Route::new`] is the one way in, for documents and for the wire alike, so that nothing can be in force in a proxy
 //! that the control plane would have refused.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Serialize;
 
-use crate::document::{HeaderMatch, StringMatch};
+use crate::document::{HeaderMatch, PathMatch, StringMatch};
 use crate::identity::Identity;
 use crate::inference::{ModelName, ModelVersion, Operation};
 use crate::name::{Name, ObjectName};
 
 mod build;
+mod filters;
 mod index;
+mod redirect;
 
 pub use build::{MAX_BACKENDS, MAX_RETRIES, MAX_RULES, MAX_WEIGHT};
+pub use filters::{Filters, HeaderEdits, Host, PathRewrite, untouchable};
 pub use index::Rules;
+pub use redirect::{Asked, REDIRECT_STATUSES, Redirect, Scheme};
+
+pub(crate) use filters::text as header_text;
 
 /// How a service's requests are matched and split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Route {
     /// The service whose requests it routes.
     pub service: ObjectName,
-    /// The ModelRoute it was made from.
-    pub object: ObjectName,
+    /// The ModelRoute it was made from; none: there is none, and its rules have other origins.
+    pub object: Option<ObjectName>,
     /// In order; the first that matches takes the request.
     pub rules: Rules,
+}
+
+/// The object that a rule was made from, as messages name it: `ModelRoute ml/fraud`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Origin(Arc<str>);
+
+impl Origin {
+    /// A ModelRoute.
+    pub fn model_route(object: &ObjectName) -> Self {
+        Self::new("ModelRoute", object.namespace.as_str(), object.name.as_str())
+    }
+
+    /// An object of some kind.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self(format!("{kind} {namespace}/{name}").into())
+    }
+
+    /// As a message names it. Clones share the text.
+    pub fn label(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl From<String> for Origin {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
 }
 
 /// Which requests go where.
@@ -35,18 +83,105 @@ pub struct Route {
 pub struct Rule {
     /// Unique in the route.
     pub name: Name,
+    /// What it was made from.
+    pub origin: Origin,
+    /// Which requests it can take.
+    pub scope: Scope,
     /// Any of these takes the request; none at all: every request.
     pub matches: Vec<Match>,
-    /// Where it goes.
-    pub split: Split,
+    /// What is changed on the way; none: nothing.
+    pub filters: Option<Box<Filters>>,
+    /// What comes of it.
+    pub action: Action,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How often a request that no server saw is tried again.
     pub retry_attempts: u8,
 }
 
-/// What a request must be: everything that is said must hold.
+impl Rule {
+    /// How its requests are shared out; none: they are answered without asking any server.
+    pub fn split(&self) -> Option<&Split> {
+        match &self.action {
+            Action::Split(split) => Some(split),
+            Action::Redirect(_) | Action::Refuse(_) => None,
+        }
+    }
+
+    /// The sum of its backends' weights; 0: it has none.
+    pub fn total(&self) -> u64 {
+        self.split().map_or(0, |split| split.total)
+    }
+
+    /// The backends its requests go to.
+    pub fn backends(&self) -> &[Backend] {
+        self.split().map_or(&[], |split| &split.backends)
+    }
+}
+
+/// Which of a service's requests a rule can take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// Those to this port; none: to any.
+    pub port: Option<Name>,
+    /// Only those that are addressed to the service: none that are addressed to one of its endpoints.
+    pub service_alone: bool,
+}
+
+/// What comes of a rule's requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// They go to backends.
+    Split(Split),
+    /// They are answered with where to go instead.
+    Redirect(Box<Redirect>),
+    /// They are refused.
+    Refuse(Refused),
+}
+
+/// An answer of the mesh's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Why, in one word.
+    pub reason: Unroutable,
+    /// Why, for people.
+    pub detail: Arc<str>,
+}
+
+/// Why a rule refuses its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unroutable {
+    /// No other rule takes them, and there is nothing else for them to go to.
+    NoRule,
+    /// It has no backend that could take one.
+    NoBackend,
+}
+
+impl Unroutable {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::NoRule, Self::NoBackend];
+
+    /// The stable word for headers, labels, logs and the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no-rule",
+            Self::NoBackend => "no-backend",
+        }
+    }
+
+    /// The status of the answer (Gateway API, HTTPRouteRule: 404 where no match is met, 500 where there is no backend).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NoRule => 404,
+            Self::NoBackend => 500,
+        }
+    }
+}
+
+/// What a request must be: everything that is said must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Match {
     /// The model it asks for.
     pub model: Option<StringMatch>,
@@ -58,7 +193,9 @@ pub struct Match {
     #[serde(serialize_with = "method_as_text")]
     pub method: Option<Method>,
     /// Its path, without the query.
-    pub path: Option<StringMatch>,
+    pub path: Option<PathMatch>,
+    /// The parameters of its query.
+    pub query: Vec<(Box<str>, StringMatch)>,
     /// Its headers.
     #[serde(serialize_with = "headers_as_map")]
     pub headers: Vec<(HeaderName, HeaderMatch)>,
@@ -121,6 +258,10 @@ pub struct Backend {
     pub weight: u32,
     /// What the request asks for there instead.
     pub rewrite: Option<ModelRewrite>,
+    /// What is changed on the way there, after what the rule changes; none: nothing.
+    pub filters: Option<Box<Filters>>,
+    /// Why it can't be called, whatever the service: its part of the requests is refused, for this reason.
+    pub invalid: Option<Arc<str>>,
 }
 
 /// The model a request asks for instead. At least one of the two is said.
@@ -143,12 +284,19 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// Until the response's last byte.
     pub total: Option<Duration>,
+    /// As `total`, of each try by itself.
+    pub per_try: Option<Duration>,
 }
 
 impl Route {
-    /// The services its backends name, each once.
+    /// What it is called: as its ModelRoute or, without one, as the service.
+    pub fn name(&self) -> &ObjectName {
+        self.object.as_ref().unwrap_or(&self.service)
+    }
+
+    /// All backends of its rules.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
-        self.rules.iter().flat_map(|rule| &rule.split.backends)
+        self.rules.iter().flat_map(Rule::backends)
     }
 }
 
@@ -158,11 +306,7 @@ pub fn depend_on_model(rules: &[Rule]) -> bool {
         rule.matches
             .iter()
             .any(|wanted| wanted.model.is_some() || wanted.version.is_some())
-            || rule
-                .split
-                .backends
-                .iter()
-                .any(|backend| backend.rewrite.is_some())
+            || rule.backends().iter().any(|backend| backend.rewrite.is_some())
     })
 }
 

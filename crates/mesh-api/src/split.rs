@@ -100,6 +100,8 @@ mod tests {
                 port: None,
                 weight: *weight,
                 rewrite: None,
+                filters: None,
+                invalid: None,
             })
             .collect();
         Split {

@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mesh_api::document::{BalancerKind, ModelRouteSpec, MtlsMode};
-use mesh_api::route::Route;
+use mesh_api::route::{
+    Action, Filters, Host, Origin, PathRewrite, REDIRECT_STATUSES, Redirect, Refused, Route, Rule, Scheme,
+    Scope, Unroutable,
+};
 use mesh_api::snapshot::{
     Delta, Endpoint, InboundPort, Interception, LocalPort, Mesh, Service, ServicePort, Snapshot, Tracing,
     TrafficPolicy, Version, Workload,
 };
+use mesh_api::wire::config::string_match;
 use mesh_api::wire::{self, config};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -28,17 +32,79 @@ fn route(namespace: &str, service: &str, weight: u32, key: bool, rewrite: bool, 
         "name": "first",
         "matches": [
             {"model": "fraud", "version": {"prefix": "1"}, "operation": ["infer", "predict"], "method": "POST",
-             "path": {"prefix": "/v2/"}, "caller": "ml/*",
+             "path": {"prefix": "/v2/"}, "caller": "ml/*", "query": {"tier": "gold", "a": {"prefix": "b"}},
              "headers": {"x-a": "1", "x-b": {"prefix": "b"}, "x-c": {"present": false}}},
-            {"caller": "ml/client"},
+            {"caller": "ml/client", "path": {"under": "/v1"}},
+            {"path": {"suffix": "/infer"}},
+            {"path": "/v1"},
         ],
         "split": split,
-        "timeouts": {"firstByte": format!("{timeout}ms"), "idle": "30s"},
+        "headers": {"request": {"set": {"x-set": "1"}, "add": {"x-add": "2"}, "remove": ["x-gone"]}},
+        "timeouts": {"firstByte": format!("{timeout}ms"), "idle": "30s", "perTry": "2s"},
         "retries": {"attempts": 3},
     });
     let spec: ModelRouteSpec =
         serde_json::from_value(serde_json::json!({"service": service, "rules": [rule]})).unwrap();
-    Route::new(&format!("{namespace}/route").parse().unwrap(), &spec).unwrap()
+    let object = format!("{namespace}/route").parse().unwrap();
+    let route = Route::new(&object, &spec).unwrap();
+    // What documents can't say comes from elsewhere, after it.
+    let mut rules = route.rules.to_vec();
+    rules.extend(beyond_documents(&rules[0], timeout));
+    Route::of(route.service, key.then_some(object), rules).unwrap()
+}
+
+/// Rules as the Gateway API makes them.
+fn beyond_documents(like: &Rule, port: u64) -> [Rule; 4] {
+    let origin = Origin::new("HTTPRoute", "ml", "web.v1");
+    let rule = |name: &str, action| Rule {
+        name: name.parse().unwrap(),
+        origin: origin.clone(),
+        scope: Scope {
+            port: Some("http".parse().unwrap()),
+            service_alone: true,
+        },
+        matches: Vec::new(),
+        filters: None,
+        action,
+        ..like.clone()
+    };
+    let filters = |path| Filters {
+        response: like.filters.as_ref().unwrap().request.clone(),
+        host: Host::new("models.example:8080"),
+        path: Some(path),
+        ..Filters::default()
+    };
+    let mut split = like.split().unwrap().clone();
+    split.backends[0].filters = filters(PathRewrite::prefix("/v1", "/")).boxed();
+    split.backends[1].invalid = Some("there is no Service ml/gone".into());
+    let redirect = Redirect {
+        scheme: Some(Scheme::Https),
+        host: Some("example.org".into()),
+        port: u16::try_from(port).ok(),
+        path: Some(PathRewrite::full("/there")),
+        status: REDIRECT_STATUSES[port as usize % REDIRECT_STATUSES.len()],
+    };
+    let refused = |reason| {
+        Action::Refuse(Refused {
+            reason,
+            detail: "no rule takes it".into(),
+        })
+    };
+    [
+        Rule {
+            filters: filters(PathRewrite::full("/one")).boxed(),
+            ..rule("web-0", Action::Split(split))
+        },
+        rule("web-1", Action::Redirect(Box::new(redirect))),
+        rule("web-2", refused(Unroutable::NoBackend)),
+        Rule {
+            scope: Scope {
+                port: None,
+                service_alone: true,
+            },
+            ..rule("otherwise", refused(Unroutable::NoRule))
+        },
+    ]
 }
 
 prop_compose! {
@@ -159,7 +225,7 @@ fn intercept(delta: &mut config::Delta, inbound: u32, outbound: u32) {
 #[test]
 fn what_is_wrong_is_named() {
     type Spoil = fn(&mut config::Delta);
-    let cases: [(Spoil, &str); 31] = [
+    let cases: [(Spoil, &str); 47] = [
         (
             |d| d.mesh.as_mut().unwrap().detection_wait_ms = 10_001,
             "Mesh: detection_wait_ms: 10001 is not 1 to 10000",
@@ -256,7 +322,7 @@ fn what_is_wrong_is_named() {
             "Route ml/s0: object: ",
         ),
         (
-            |d| d.routes[0].rules[0].split = None,
+            |d| d.routes[0].rules[0].action = None,
             "Route ml/s0: rules[0].split: missing",
         ),
         (
@@ -264,15 +330,15 @@ fn what_is_wrong_is_named() {
             "rules[0].retry_attempts: ",
         ),
         (
-            |d| d.routes[0].rules[0].split.as_mut().unwrap().backends.clear(),
+            |d| split(d, 0).backends.clear(),
             "rules[0].split.backends: 0 backends",
         ),
         (
-            |d| d.routes[0].rules[0].split.as_mut().unwrap().backends[0].service = "stable".into(),
+            |d| split(d, 0).backends[0].service = "stable".into(),
             "has no namespace",
         ),
         (
-            |d| d.routes[0].rules[0].split.as_mut().unwrap().by = Some(config::split::By::Caller(false)),
+            |d| split(d, 0).by = Some(config::split::By::Caller(false)),
             "by.caller: is false",
         ),
         // A match that says nothing must not match everything.
@@ -289,6 +355,64 @@ fn what_is_wrong_is_named() {
             "matches[0].caller: ",
         ),
         (
+            |d| path(d).how = Some(string_match::How::Present(true)),
+            "matches[0].path: only headers can be asked",
+        ),
+        (
+            |d| path(d).how = Some(string_match::How::Under("v1".into())),
+            "matches[0].path: \"v1\" must begin with /",
+        ),
+        (
+            |d| query(d).how = Some(string_match::How::Suffix("x".into())),
+            "matches[0].query: only paths",
+        ),
+        (|d| query(d).how = None, "matches[0].query: says nothing"),
+        (
+            |d| d.routes[0].rules[0].per_try_timeout_ms = Some(0),
+            "rules[0].timeouts.perTry: 0s",
+        ),
+        (
+            |d| edits(d).remove.push("host".into()),
+            "rules[0].filters.request.remove: \"host\" names what a request is for",
+        ),
+        (
+            |d| edits(d).set[0].value = "a\nb".into(),
+            "rules[0].filters.request.set: ",
+        ),
+        (
+            |d| edits(d).add[0].name = "a b".into(),
+            "rules[0].filters.request.add: ",
+        ),
+        (
+            |d| d.routes[0].rules[1].filters.as_mut().unwrap().host = "a@b".into(),
+            "rules[1].filters.host: \"a@b\" is no host",
+        ),
+        (
+            |d| d.routes[0].rules[1].filters.as_mut().unwrap().path = Some(config::PathRewrite { how: None }),
+            "rules[1].filters.path: says nothing",
+        ),
+        (|d| d.routes[0].rules[1].port = "80/tcp".into(), "rules[1].port: "),
+        (
+            |d| d.routes[0].rules[2].service_alone = false,
+            "rules[2].scope: stands after",
+        ),
+        (
+            |d| redirect(d).status = 200,
+            "rules[2].redirect.status: 200 is no redirect",
+        ),
+        (
+            |d| redirect(d).scheme = "ftp".into(),
+            "rules[2].redirect.scheme: \"ftp\" is neither",
+        ),
+        (
+            |d| redirect(d).port = 70_000,
+            "rules[2].redirect.port: 70000 is not a port",
+        ),
+        (
+            |d| refused(d).reason = "moon".into(),
+            "rules[3].refused.reason: \"moon\" is unknown",
+        ),
+        (
             |d| d.removed_services.push("not a name".into()),
             "Delta: removed_services: ",
         ),
@@ -300,6 +424,40 @@ fn what_is_wrong_is_named() {
         assert!(error.contains(expected), "{expected:?}: {error}");
     }
     wire::delta(good()).unwrap();
+}
+
+fn split(delta: &mut config::Delta, rule: usize) -> &mut config::Split {
+    match &mut delta.routes[0].rules[rule].action {
+        Some(config::rule::Action::Split(split)) => split,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn redirect(delta: &mut config::Delta) -> &mut config::Redirect {
+    match &mut delta.routes[0].rules[2].action {
+        Some(config::rule::Action::Redirect(redirect)) => redirect,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(delta: &mut config::Delta) -> &mut config::Refused {
+    match &mut delta.routes[0].rules[3].action {
+        Some(config::rule::Action::Refused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn path(delta: &mut config::Delta) -> &mut config::StringMatch {
+    delta.routes[0].rules[0].matches[0].path.as_mut().unwrap()
+}
+
+fn query(delta: &mut config::Delta) -> &mut config::StringMatch {
+    delta.routes[0].rules[0].matches[0].query.get_mut("tier").unwrap()
+}
+
+fn edits(delta: &mut config::Delta) -> &mut config::HeaderEdits {
+    let filters = delta.routes[0].rules[0].filters.as_mut().unwrap();
+    filters.request.as_mut().unwrap()
 }
 
 fn good() -> config::Delta {

@@ -157,6 +157,7 @@ fn find(shared: &Shared) -> bool {
         let request = matching::Request {
             method: &Method::POST,
             path: "/v2/models/model-0/infer",
+            query: None,
             headers: &HeaderMap::new(),
             model: Some("model-0"),
             version: None,

@@ -45,12 +45,16 @@ pub enum Reason {
     ResetMidway,
     /// The server does not switch to the protocol that the client asked for.
     UpgradeRefused,
+    /// The rule that takes the request has no backend for it.
+    NoBackend,
     /// The response's head did not come in time.
     FirstByteTimeout,
     /// Nothing moved for too long.
     IdleTimeout,
     /// The whole took too long.
     TotalTimeout,
+    /// One try took too long.
+    TryTimeout,
     /// The client's deadline passed.
     DeadlineExceeded,
     /// The request has no single meaning.
@@ -101,9 +105,11 @@ impl Reason {
             Self::Reset => "reset",
             Self::ResetMidway => "reset-midway",
             Self::UpgradeRefused => "upgrade-refused",
+            Self::NoBackend => "no-backend",
             Self::FirstByteTimeout => "first-byte-timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::TotalTimeout => "total-timeout",
+            Self::TryTimeout => "try-timeout",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Refused(reason) => reason.as_str(),
             Self::BeyondReadAhead => "beyond-read-ahead",
@@ -166,9 +172,13 @@ impl Reason {
             Self::Reset | Self::ResetMidway | Self::UpgradeRefused | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout | Self::DeadlineExceeded => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::FirstByteTimeout
+            | Self::IdleTimeout
+            | Self::TotalTimeout
+            | Self::TryTimeout
+            | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            // The Gateway API's answer to a route that leads nowhere.
+            Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Refused(reason) => reason.status(),

@@ -100,6 +100,16 @@ impl Limits {
             idle: timeouts.idle.unwrap_or(DEFAULT_IDLE),
         }
     }
+
+    /// Those of one try, which begins now.
+    fn of_try(self, within: Option<Duration>) -> Self {
+        let Some(within) = within else { return self };
+        let this = (Instant::now() + within, Reason::TryTimeout);
+        Self {
+            total: self.total.into_iter().chain([this]).min_by_key(|(at, _)| *at),
+            ..self
+        }
+    }
 }
 
 /// Sends the request and returns the response's head; its body streams. `record` goes with the response; on failure
@@ -132,6 +142,7 @@ pub async fn forward(
             record.endpoint(endpoint.address);
         }
         let again = tried.len() < usize::from(plan.retries);
+        let limits = limits.of_try(plan.timeouts.per_try);
         let failure = match attempt(worker, plan, &mut outgoing, endpoint, limits, again, record).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure.of(plan.object),

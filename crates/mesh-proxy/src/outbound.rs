@@ -8,11 +8,8 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri};
 use mesh_api::inference::rewrite::rewrite;
-use mesh_api::inference::{AppProtocol, ModelName, ModelRequest, ModelVersion};
-use mesh_api::matching;
-use mesh_api::name::Name;
-use mesh_api::route::{ModelRewrite, Split};
-use mesh_api::split;
+use mesh_api::inference::{AppProtocol, ModelRequest};
+use mesh_api::route::ModelRewrite;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
 
@@ -33,6 +30,11 @@ use crate::serve::serve_http;
 use crate::table::{EndpointSet, NO_TIMEOUTS, ServicePort, Table};
 use crate::tcp;
 use crate::worker::Worker;
+
+mod filter;
+mod route;
+
+use route::Route;
 
 /// How often a request that no rule takes, and no server has seen, is tried again.
 const RETRIES: u8 = 2;
@@ -233,14 +235,17 @@ async fn call(
         }
     })?;
 
-    let route = decide(worker, table, port, &parts, model.as_ref());
-    let labels = route.labels(port, model.as_ref());
+    let route = Route::decide(worker, table, port, addressed.is_some(), &parts, model.as_ref());
+    let labels = route.labels(model.as_ref());
     if let Some(record) = record {
         record.route(labels);
     }
+    if let Some(redirect) = route.redirect()? {
+        return filter::redirect(redirect, port, &parts, route.filters(), record);
+    }
     let set = match addressed {
-        Some(set) if route.rule.is_none() => set,
-        _ => route.set(port)?,
+        Some(set) if route.rule().is_none() => set,
+        _ => route.set()?,
     };
     let within = grpc.then(|| headers::grpc_timeout(&parts.headers)).flatten();
     let deadline = within.map(|within| arrived + within);
@@ -249,35 +254,33 @@ async fn call(
     headers::strip_mesh(&mut parts.headers);
     let target = match (route.rewrite(), &model) {
         (Some(to), Some(model)) => {
-            rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object(port)))?
+            rewritten(&mut parts, model, to, &source).map_err(|failure| failure.of(route.object()))?
         }
         (Some(_), None) | (None, _) => None,
     };
+    let target = filter::request(&mut parts, target, route.filters())?;
     headers::set_target(&mut parts, target);
     if let Some(upgrade) = &upgrade {
         upgrade.ask(&mut parts.headers);
     }
     let plan = Plan {
         set,
-        timeouts: route.rule.map_or(NO_TIMEOUTS, |rule| port.rules[rule].timeouts),
-        retries: route.rule.map_or(RETRIES, |rule| port.rules[rule].retry_attempts),
-        object: route.object(port),
+        timeouts: route.rule().map_or(NO_TIMEOUTS, |rule| rule.timeouts),
+        retries: route.rule().map_or(RETRIES, |rule| rule.retry_attempts),
+        object: route.object(),
         labels,
     };
-    forward(
-        worker,
-        &plan,
-        Outgoing {
-            head: parts,
-            source,
-            grpc,
-            deadline,
-            upgrade,
-            carry,
-        },
-        record,
-    )
-    .await
+    let outgoing = Outgoing {
+        head: parts,
+        source,
+        grpc,
+        deadline,
+        upgrade,
+        carry,
+    };
+    let mut response = forward(worker, &plan, outgoing, record).await?;
+    filter::response(response.headers_mut(), route.filters());
+    Ok(response)
 }
 
 /// The endpoints that a connection of opaque bytes is for: what was addressed, or the service's own.
@@ -336,97 +339,6 @@ fn called(table: &Table, entry: &Entry, parts: &Parts) -> Result<Arc<ServicePort
             );
             Failure::new(Reason::NoSuchService, detail)
         })
-}
-
-/// Where a request goes: a rule's backend, or the service itself.
-struct Route<'a> {
-    port: &'a ServicePort,
-    rule: Option<usize>,
-    backend: usize,
-}
-
-/// Decides where a request goes, with mesh-api's code.
-fn decide<'a>(
-    worker: &Worker,
-    table: &Table,
-    port: &'a ServicePort,
-    parts: &Parts,
-    model: Option<&ModelRequest>,
-) -> Route<'a> {
-    let request = matching::Request {
-        method: &parts.method,
-        path: parts.uri.path(),
-        headers: &parts.headers,
-        model: model.and_then(|it| it.model.as_ref()).map(ModelName::as_str),
-        version: model.and_then(|it| it.version.as_ref()).map(ModelVersion::as_str),
-        operation: model.map(|it| it.operation),
-        caller: Some(&table.identity),
-    };
-    let rule = matching::find(&port.rules, &request);
-    let backend = rule.map_or(0, |rule| {
-        choose(worker, table, &port.rules[rule].split, port.salt, parts)
-    });
-    Route { port, rule, backend }
-}
-
-fn choose(worker: &Worker, table: &Table, split: &Split, salt: split::Salt, parts: &Parts) -> usize {
-    match split::key(split, &parts.headers, Some(&table.identity)) {
-        Some(key) => split::place(split, salt, &key),
-        None => split::draw(split, worker.random()),
-    }
-}
-
-impl Route<'_> {
-    fn backend_name(&self) -> Option<&Name> {
-        self.rule
-            .map(|rule| &self.port.rules[rule].split.backends[self.backend].name)
-    }
-
-    fn rewrite(&self) -> Option<&ModelRewrite> {
-        self.port.rules[self.rule?].split.backends[self.backend]
-            .rewrite
-            .as_ref()
-    }
-
-    /// What explains an answer of the mesh's own.
-    fn object<'b>(&self, port: &'b ServicePort) -> &'b Arc<str> {
-        match &port.route {
-            Some(route) if self.rule.is_some() => route,
-            _ => &port.label,
-        }
-    }
-
-    fn set<'b>(&self, port: &'b ServicePort) -> Result<&'b Arc<EndpointSet>, Failure> {
-        let Some(rule) = self.rule else {
-            if port.own.endpoints.is_empty() && !port.rules.is_empty() {
-                let detail = format!(
-                    "no rule takes the request, and service {} has no endpoints",
-                    port.service
-                );
-                return Err(
-                    Failure::new(Reason::NoRule, detail).of(port.route.as_ref().unwrap_or(&port.label))
-                );
-            }
-            return Ok(&port.own);
-        };
-        port.targets[rule][self.backend].set.as_ref().ok_or_else(|| {
-            let backend = &port.rules[rule].split.backends[self.backend];
-            let detail = format!(
-                "backend {} names service {}, or a port of it, that is not there",
-                backend.name, backend.service
-            );
-            Failure::new(Reason::NoSuchBackend, detail).of(self.object(port))
-        })
-    }
-
-    fn labels<'b>(&'b self, port: &'b ServicePort, model: Option<&'b ModelRequest>) -> SeriesKeyRef<'b> {
-        SeriesKeyRef {
-            service: &port.label,
-            rule: self.rule.map_or("", |rule| port.rules[rule].name.as_str()),
-            backend: self.backend_name().map_or("", Name::as_str),
-            ..SeriesKeyRef::unrouted(Direction::Outbound).asks(model)
-        }
-    }
 }
 
 /// Makes the request ask for another model: in its body, its headers, or in the target that is returned.

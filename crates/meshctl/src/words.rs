@@ -1,7 +1,7 @@
 //! Routes in words: what a rule asks for, what a split keeps together, what is rewritten on the way.
 
-use mesh_api::document::{HeaderMatch, StringMatch};
-use mesh_api::route::{Backend, Key, Match, Rule, Split};
+use mesh_api::document::{HeaderMatch, PathMatch, StringMatch};
+use mesh_api::route::{Backend, Key, Match, Rule};
 
 /// What a rule takes, such as `model fraud, infer or generate`.
 pub(crate) fn rule(rule: &Rule) -> String {
@@ -23,7 +23,14 @@ pub(crate) fn wanted(wanted: &Match) -> String {
         parts.push(words.join(" or "));
     }
     parts.extend(wanted.method.as_ref().map(ToString::to_string));
-    parts.extend(wanted.path.as_ref().map(|path| format!("path {}", string(path))));
+    parts.extend(
+        wanted
+            .path
+            .as_ref()
+            .map(|path| format!("path {}", path_in_words(path))),
+    );
+    let query = wanted.query.iter();
+    parts.extend(query.map(|(name, value)| format!("query {name}={}", string(value))));
     for (name, value) in &wanted.headers {
         parts.push(match value {
             HeaderMatch::Exact(text) => format!("{name}: {text}"),
@@ -42,6 +49,15 @@ pub(crate) fn wanted(wanted: &Match) -> String {
     parts.join(", ")
 }
 
+fn path_in_words(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Exact(path) => path.clone(),
+        PathMatch::Prefix { prefix } => format!("{prefix}*"),
+        PathMatch::Suffix { suffix } => format!("*{suffix}"),
+        PathMatch::Under { under } => format!("{}/**", under.trim_end_matches('/')),
+    }
+}
+
 fn string(text: &StringMatch) -> String {
     match text {
         StringMatch::Exact(text) => text.clone(),
@@ -50,8 +66,8 @@ fn string(text: &StringMatch) -> String {
 }
 
 /// What keeps a caller on one backend; none: each request is drawn anew.
-pub(crate) fn key(split: &Split) -> Option<String> {
-    Some(match split.by.as_ref()? {
+pub(crate) fn key(rule: &Rule) -> Option<String> {
+    Some(match rule.split()?.by.as_ref()? {
         Key::Header(name) => format!("by {name}"),
         Key::Caller => "by caller".into(),
     })

@@ -22,8 +22,8 @@ pub use mesh_config::{
 };
 pub use metadata::Metadata;
 pub use model_route::{
-    BackendSpec, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec, RetriesSpec, RuleSpec, SplitBy,
-    SplitSpec, StringMatch, TimeoutsSpec,
+    BackendSpec, HeaderEditsSpec, HeaderMatch, HeadersSpec, MatchSpec, ModelRewriteSpec, ModelRouteSpec,
+    PathMatch, RetriesSpec, RuleSpec, SplitBy, SplitSpec, StringMatch, TimeoutsSpec,
 };
 pub use parse::{DocumentError, Source, parse_all, parse_one, sources};
 pub use service::{ExternalEndpoint, ServicePortSpec, ServicePortTarget, ServiceSpec};

@@ -31,6 +31,9 @@ pub struct RuleSpec {
     pub matches: Vec<MatchSpec>,
     /// Where it goes
     pub split: SplitSpec,
+    /// What is changed of its headers, and of the answer's
+    #[serde(default, skip_serializing_if = "HeadersSpec::is_empty")]
+    pub headers: HeadersSpec,
     /// How long things may take
     #[serde(default)]
     pub timeouts: TimeoutsSpec,
@@ -57,7 +60,10 @@ pub struct MatchSpec {
     pub method: Option<String>,
     /// Its path, without the query
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<StringMatch>,
+    pub path: Option<PathMatch>,
+    /// The parameters of its query, by name: all of these. Of one that stands several times, the first counts
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, StringMatch>,
     /// Its headers, by name: all of these
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderMatch>,
@@ -80,6 +86,34 @@ pub enum StringMatch {
     Prefix {
         /// The beginning
         prefix: String,
+    },
+}
+
+/// A path that must be equal (`/v1/models`), begin so (`{prefix: /v1/mod}`), end so (`{suffix: /infer}`), or be this one or
+/// one below it (`{under: /v1}`: `/v1` and `/v1/models`, not `/v10`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "expected a text, {prefix: text}, {suffix: text} or {under: text}"
+)]
+pub enum PathMatch {
+    /// Equal, to the letter
+    Exact(String),
+    /// Begins so
+    Prefix {
+        /// The beginning
+        prefix: String,
+    },
+    /// Ends so
+    Suffix {
+        /// The end
+        suffix: String,
+    },
+    /// Is it, or goes on after it with a `/`
+    Under {
+        /// The path above
+        under: String,
     },
 }
 
@@ -145,6 +179,51 @@ pub struct BackendSpec {
     /// What the request asks for on this backend, written into it on the way
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRewriteSpec>,
+    /// What is changed of headers on this backend, after what the rule changes
+    #[serde(default, skip_serializing_if = "HeadersSpec::is_empty")]
+    pub headers: HeadersSpec,
+}
+
+/// What is changed of headers on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HeadersSpec {
+    /// The request's
+    #[serde(skip_serializing_if = "HeaderEditsSpec::is_empty")]
+    pub request: HeaderEditsSpec,
+    /// The response's
+    #[serde(skip_serializing_if = "HeaderEditsSpec::is_empty")]
+    pub response: HeaderEditsSpec,
+}
+
+/// Headers that are removed, set or added, in this order. What belongs to the connection, the body's framing or the mesh
+/// itself can't be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HeaderEditsSpec {
+    /// Headers by name with the one value that they have from then on
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, String>,
+    /// Headers by name with a value that they have beside those that are there
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub add: BTreeMap<String, String>,
+    /// Headers that are gone, by name
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+impl HeadersSpec {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl HeaderEditsSpec {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn one() -> u32 {
@@ -176,6 +255,9 @@ pub struct TimeoutsSpec {
     /// From the request's head to the response's last byte; default: none
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<Duration>,
+    /// As `total`, of each try by itself; default: none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try: Option<Duration>,
 }
 
 /// When a request is tried again: only where the server provably did not see it (connection refused or timed out,

@@ -28,6 +28,19 @@ pub struct Question<'a> {
     pub caller: Option<&'a Identity>,
 }
 
+impl Question<'_> {
+    /// The path of its target.
+    pub fn path(&self) -> &str {
+        self.target.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// The query of its target, if it has one.
+    pub fn query(&self) -> Option<&str> {
+        let target = self.target.split('#').next()?;
+        target.split_once('?').map(|(_, query)| query)
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswerable {
@@ -113,6 +126,16 @@ pub enum Decision {
         /// The backends it can go to; one when it is certain.
         backends: Vec<Possible>,
     },
+    /// A rule answers it with where to go instead.
+    #[serde(rename_all = "camelCase")]
+    Redirect {
+        /// The rule.
+        rule: Name,
+        /// The status.
+        status: u16,
+        /// The URL in `location`.
+        location: String,
+    },
     /// No rule takes it: it goes to the service's own endpoints.
     Own {
         /// Where they are.
@@ -153,6 +176,8 @@ pub struct Possible {
     pub model: Option<String>,
     /// The version asked for there, when it is rewritten.
     pub version: Option<String>,
+    /// What else is changed on the way there and back, in words.
+    pub changes: Vec<String>,
     /// Why it fails there, when it does.
     pub failure: Option<String>,
     /// Where it is served.

@@ -10,7 +10,7 @@ use crate::document::{
 use crate::inference::ModelRequest;
 use crate::inference::rewrite::rewrite;
 use crate::name::{Name, ObjectName};
-use crate::route::{Backend, Key, Route, Split};
+use crate::route::{Backend, Filters, Key, Route, Rule, Split};
 use crate::split::{self, Salt};
 
 /// The documents by name.
@@ -53,7 +53,7 @@ impl<'a> Mesh<'a> {
 
     pub(super) fn split(
         &self,
-        rule: Name,
+        rule: &Rule,
         split: &Split,
         called: &ServicePortSpec,
         question: &Question<'_>,
@@ -79,11 +79,16 @@ impl<'a> Mesh<'a> {
         };
         let backends = chosen.into_iter();
         Decision::Split {
-            rule,
+            rule: rule.name.clone(),
             how,
             backends: backends
                 .filter_map(|(at, probability)| Some((split.backends.get(at)?, probability)))
-                .map(|(backend, probability)| self.possible(backend, probability, called, question, model))
+                .map(|(backend, probability)| {
+                    let filters = [rule.filters.as_deref(), backend.filters.as_deref()];
+                    let mut possible = self.possible(backend, probability, called, question, model);
+                    filter(&mut possible, filters.into_iter().flatten(), question);
+                    possible
+                })
                 .collect(),
         }
     }
@@ -111,12 +116,15 @@ impl<'a> Mesh<'a> {
             target: None,
             model: None,
             version: None,
+            changes: Vec::new(),
             failure: None,
             endpoints: port
                 .map(|port| self.endpoints(&backend.service, port))
                 .unwrap_or_default(),
         };
-        if port.is_none() {
+        if let Some(why) = &backend.invalid {
+            possible.failure = Some(why.to_string());
+        } else if port.is_none() {
             possible.failure = Some("the service, or its port, is not there".into());
         } else if possible.endpoints.is_empty() {
             possible.failure = Some("the service has no endpoints".into());
@@ -166,6 +174,18 @@ impl<'a> Mesh<'a> {
                 address: it.address,
             });
         meshed.chain(external).collect()
+    }
+}
+
+/// What filters make of a request on its way to a backend.
+fn filter<'a>(possible: &mut Possible, filters: impl Iterator<Item = &'a Filters>, question: &Question<'_>) {
+    for filters in filters {
+        possible.changes.extend(filters.in_words());
+        if let Some(path) = &filters.path {
+            let path = path.apply(question.path());
+            let query = question.query().map(|query| format!("?{query}"));
+            possible.target = Some(format!("{path}{}", query.unwrap_or_default()));
+        }
     }
 }
 

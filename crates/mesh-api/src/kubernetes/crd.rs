@@ -69,15 +69,11 @@ fn model_route() -> Value {
             rule: "has(self.name) || has(self.version)",
             message: "says neither name nor version: leave model out to change nothing",
         },
-        positive(
-            "firstByte",
-            "!has(self.firstByte) || duration(self.firstByte) > duration('0s')",
-        ),
-        positive("idle", "!has(self.idle) || duration(self.idle) > duration('0s')"),
-        positive(
-            "total",
-            "!has(self.total) || duration(self.total) > duration('0s')",
-        ),
+        Rule {
+            at: "spec.rules.timeouts",
+            rule: "[self.?firstByte, self.?idle, self.?total, self.?perTry].all(it, duration(it.orValue('1s')) > duration('0s'))",
+            message: "0s would fail every request: leave the timeout out for none, or for the default",
+        },
     ];
     let mut spec = schema::<ModelRouteSpec>();
     spec["properties"]["rules"]["maxItems"] = MAX_RULES.into();
@@ -85,18 +81,6 @@ fn model_route() -> Value {
     backends["maxItems"] = MAX_BACKENDS.into();
     backends["minItems"] = 1.into();
     definition::<ModelRouteSpec>("mr", &columns, spec, schema::<ModelRouteStatus>(), &rules)
-}
-
-fn positive(field: &'static str, rule: &'static str) -> Rule {
-    Rule {
-        at: "spec.rules.timeouts",
-        rule,
-        message: match field {
-            "firstByte" => "firstByte: 0s would fail every request: leave it out for no timeout",
-            "idle" => "idle: 0s would fail every request: leave it out for the default",
-            _ => "total: 0s would fail every request: leave it out for no timeout",
-        },
-    }
 }
 
 fn traffic_policy() -> Value {

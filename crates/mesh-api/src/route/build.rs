@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Backend, CallerMatch, Key, Match, ModelRewrite, Route, Rule, Rules, Split, Timeouts};
+use super::{
+    Action, Backend, CallerMatch, Filters, Key, Match, ModelRewrite, Origin, Route, Rule, Rules, Scope,
+    Split, Timeouts,
+};
 use crate::document::{
-    BackendSpec, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec, RuleSpec, SplitBy, SplitSpec,
-    StringMatch,
+    BackendSpec, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec, PathMatch, RuleSpec, SplitBy,
+    SplitSpec, StringMatch, TimeoutsSpec,
 };
 use crate::inference::{ModelName, ModelVersion};
 use crate::name::{Name, ObjectName};
 use crate::validate::Problem;
+
+mod filters;
 
 /// The most rules of a route.
 pub const MAX_RULES: usize = 10_000;
@@ -25,49 +30,87 @@ pub const MAX_WEIGHT: u32 = 1_000_000;
 pub const MAX_RETRIES: u8 = 10;
 
 impl Route {
-    /// Makes the route of a service from what a document or the wire says.
+    /// Makes the route of a service from what a document says.
     ///
     /// # Errors
     /// All that is wrong with it, each with its field.
     pub fn new(object: &ObjectName, spec: &ModelRouteSpec) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        if spec.rules.len() > MAX_RULES {
-            problems.push(Problem::new(
-                "spec.rules",
-                format!("{} rules are more than {MAX_RULES}", spec.rules.len()),
+        let origin = Origin::model_route(object);
+        let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len().min(MAX_RULES));
+        for (index, rule) in spec.rules.iter().enumerate().take(MAX_RULES) {
+            let at = format!("spec.rules[{index}]");
+            rules.extend(Rule::new(
+                &at,
+                index,
+                &origin,
+                &object.namespace,
+                rule,
+                &mut problems,
             ));
         }
-        let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len().min(MAX_RULES));
-        let mut names = HashSet::with_capacity(rules.capacity());
-        for (index, rule) in spec.rules.iter().take(MAX_RULES).enumerate() {
-            let at = format!("spec.rules[{index}]");
-            match Rule::new(&at, index, &object.namespace, rule, &mut problems) {
-                Some(rule) if !names.insert(rule.name.clone()) => {
-                    problems.push(Problem::new(
-                        format!("{at}.name"),
-                        format!("{:?} names an earlier rule too", rule.name),
-                    ));
-                }
-                Some(rule) => rules.push(rule),
-                None => {}
+        let service = ObjectName::new(object.namespace.clone(), spec.service.clone());
+        let all_read = rules.len() == spec.rules.len().min(MAX_RULES);
+        if spec.rules.len() > MAX_RULES {
+            problems.push(too_many(spec.rules.len()));
+        }
+        match Self::of(service, Some(object.clone()), rules) {
+            // Fields are counted by position: what is wrong with some rules would shift those after them.
+            Err(more) if all_read => problems.extend(more),
+            Err(_) => {}
+            Ok(route) if problems.is_empty() => return Ok(route),
+            Ok(_) => {}
+        }
+        Err(problems)
+    }
+
+    /// Makes the route of a service from rules that are each valid: of a ModelRoute, of other objects, or both.
+    ///
+    /// # Errors
+    /// All that is wrong with them together, each with its field.
+    pub fn of(
+        service: ObjectName,
+        object: Option<ObjectName>,
+        rules: Vec<Rule>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        if rules.len() > MAX_RULES {
+            problems.push(too_many(rules.len()));
+        }
+        let mut names = HashSet::with_capacity(rules.len());
+        let mut service_alone = false;
+        for (index, rule) in rules.iter().enumerate() {
+            let mut problem = |field: &str, reason: String| {
+                problems.push(Problem::new(format!("spec.rules[{index}].{field}"), reason));
+            };
+            if !names.insert(&rule.name) {
+                problem("name", format!("{:?} names an earlier rule too", rule.name));
             }
+            if service_alone && !rule.scope.service_alone {
+                problem("scope", "stands after a rule for the service alone".into());
+            }
+            service_alone |= rule.scope.service_alone;
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let service = ObjectName::new(object.namespace.clone(), spec.service.clone());
         Ok(Self {
             service,
-            object: object.clone(),
+            object,
             rules: Rules::new(rules),
         })
     }
+}
+
+fn too_many(rules: usize) -> Problem {
+    Problem::new("spec.rules", format!("{rules} rules are more than {MAX_RULES}"))
 }
 
 impl Rule {
     fn new(
         at: &str,
         index: usize,
+        origin: &Origin,
         namespace: &Name,
         spec: &RuleSpec,
         problems: &mut Vec<Problem>,
@@ -79,30 +122,37 @@ impl Rule {
             .map(|(nth, spec)| Match::new(&format!("{at}.matches[{nth}]"), spec, problems))
             .collect();
         let split = Split::new(&format!("{at}.split"), namespace, &spec.split, problems);
+        let filters = Filters::new(&format!("{at}.headers"), &spec.headers, problems);
         if spec.retries.attempts > MAX_RETRIES {
             let reason = format!("{} is more than {MAX_RETRIES}", spec.retries.attempts);
             problems.push(Problem::new(format!("{at}.retries.attempts"), reason));
         }
-        let timeouts = Timeouts {
-            first_byte: positive(
-                &format!("{at}.timeouts.firstByte"),
-                spec.timeouts.first_byte,
-                problems,
-            ),
-            idle: positive(&format!("{at}.timeouts.idle"), spec.timeouts.idle, problems),
-            total: positive(&format!("{at}.timeouts.total"), spec.timeouts.total, problems),
-        };
         let name = match &spec.name {
             Some(name) => name.clone(),
             None => format!("rule-{index}").parse().ok()?,
         };
         Some(Self {
             name,
+            origin: origin.clone(),
+            scope: Scope::default(),
             matches: matches.into_iter().collect::<Option<_>>()?,
-            split: split?,
-            timeouts,
+            filters: filters.boxed(),
+            action: Action::Split(split?),
+            timeouts: Timeouts::new(&format!("{at}.timeouts"), &spec.timeouts, problems),
             retry_attempts: spec.retries.attempts,
         })
+    }
+}
+
+impl Timeouts {
+    pub(crate) fn new(at: &str, spec: &TimeoutsSpec, problems: &mut Vec<Problem>) -> Self {
+        let mut positive = |field: &str, duration| positive(&format!("{at}.{field}"), duration, problems);
+        Self {
+            first_byte: positive("firstByte", spec.first_byte),
+            idle: positive("idle", spec.idle),
+            total: positive("total", spec.total),
+            per_try: positive("perTry", spec.per_try),
+        }
     }
 }
 
@@ -122,7 +172,7 @@ fn positive(
 }
 
 impl Match {
-    fn new(at: &str, spec: &MatchSpec, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub(crate) fn new(at: &str, spec: &MatchSpec, problems: &mut Vec<Problem>) -> Option<Self> {
         let before = problems.len();
         for (field, text) in [("model", &spec.model), ("version", &spec.version)] {
             if matches!(text, Some(StringMatch::Exact(text)) if text.is_empty()) {
@@ -132,13 +182,21 @@ impl Match {
                 ));
             }
         }
-        if let Some(StringMatch::Exact(path) | StringMatch::Prefix { prefix: path }) = &spec.path
-            && !path.starts_with('/')
-        {
-            problems.push(Problem::new(
-                format!("{at}.path"),
-                format!("{path:?} must begin with /"),
-            ));
+        match &spec.path {
+            Some(
+                PathMatch::Exact(path)
+                | PathMatch::Prefix { prefix: path }
+                | PathMatch::Under { under: path },
+            ) if !path.starts_with('/') => {
+                problems.push(Problem::new(
+                    format!("{at}.path"),
+                    format!("{path:?} must begin with /"),
+                ));
+            }
+            _ => {}
+        }
+        if spec.query.contains_key("") {
+            problems.push(Problem::new(format!("{at}.query"), "a parameter needs a name"));
         }
         let method = spec.method.as_ref().and_then(|method| {
             let parsed = Method::from_bytes(method.as_bytes())
@@ -189,6 +247,11 @@ impl Match {
             operations: spec.operation.clone(),
             method,
             path: spec.path.clone(),
+            query: spec
+                .query
+                .iter()
+                .map(|(name, value)| (name.as_str().into(), value.clone()))
+                .collect(),
             headers,
             caller,
         })
@@ -209,7 +272,12 @@ fn parse_caller(text: &str) -> Option<CallerMatch> {
 }
 
 impl Split {
-    fn new(at: &str, namespace: &Name, spec: &SplitSpec, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub(crate) fn new(
+        at: &str,
+        namespace: &Name,
+        spec: &SplitSpec,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let before = problems.len();
         let count = spec.backends.len();
         if count == 0 || count > MAX_BACKENDS {
@@ -264,12 +332,15 @@ impl Backend {
             Some(model) => Some(ModelRewrite::new(&format!("{at}.model"), model, problems)?),
             None => None,
         };
+        let filters = Filters::new(&format!("{at}.headers"), &spec.headers, problems);
         Some(Self {
             name: spec.name.clone(),
             service,
             port: spec.port.clone(),
             weight: spec.weight,
             rewrite,
+            filters: filters.boxed(),
+            invalid: None,
         })
     }
 }

@@ -17,9 +17,10 @@ use http::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 
 use super::{Match, Rule};
-use crate::document::{HeaderMatch, StringMatch};
+use crate::document::{HeaderMatch, PathMatch, StringMatch};
 use crate::inference::Operation;
 use crate::matching::{self, Request};
+use crate::name::Name;
 
 mod equals;
 mod prefixes;
@@ -58,6 +59,26 @@ impl Rules {
             list: list.into(),
             root,
         }))
+    }
+
+    /// The rules that can take requests to a port. All of them share what is here.
+    #[must_use]
+    pub fn of_port(&self, port: &Name) -> Self {
+        self.only(|rule| rule.scope.port.as_ref().is_none_or(|there| there == port))
+    }
+
+    /// The rules that can take requests that are addressed to an endpoint of the service, not to the service: the first
+    /// ones, so that their positions stay what they are. All of them share what is here.
+    #[must_use]
+    pub fn of_endpoints(&self) -> Self {
+        self.only(|rule| !rule.scope.service_alone)
+    }
+
+    fn only(&self, wanted: impl Fn(&Rule) -> bool) -> Self {
+        if self.iter().all(&wanted) {
+            return self.clone();
+        }
+        Self::new(self.iter().filter(|rule| wanted(rule)).cloned().collect())
     }
 
     /// The position of the first rule that takes the request; none when no rule does.
@@ -342,7 +363,20 @@ impl<'a> Open<'a> {
         };
         wants.extend(wanted.model.as_ref().map(|it| Field::Model.wants(it)));
         wants.extend(wanted.version.as_ref().map(|it| Field::Version.wants(it)));
-        wants.extend(wanted.path.as_ref().map(|it| Field::Path.wants(it)));
+        match &wanted.path {
+            Some(PathMatch::Exact(text)) => wants.push(Field::Path.equals(text)),
+            Some(PathMatch::Prefix { prefix }) => wants.push(Field::Path.begins(prefix)),
+            // It begins so, but that is not all there is to it.
+            Some(PathMatch::Under { under }) => {
+                wants.push(Field::Path.begins(under.trim_end_matches('/')));
+                left = all;
+            }
+            Some(PathMatch::Suffix { .. }) => left = all,
+            None => {}
+        }
+        if !wanted.query.is_empty() {
+            left = all;
+        }
         for (name, value) in &wanted.headers {
             let field = Field::Header(name.clone());
             match value {

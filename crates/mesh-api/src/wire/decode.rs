@@ -1,6 +1,4 @@
 //! From the wire to the model: every message is checked, and what is wrong with it is said with object and field.
-//!
-//! Routes become the document they were made from and go through [`Route::new`] again: one validation for both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -9,12 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::document::{
-    BackendSpec, BalancerKind, BeyondReadAhead, HeaderMatch, MatchSpec, ModelRewriteSpec, ModelRouteSpec,
-    MtlsMode, RetriesSpec, RuleSpec, SplitBy, SplitSpec, StringMatch, TimeoutsSpec,
-};
+use crate::document::{BalancerKind, BeyondReadAhead, MtlsMode};
 use crate::name::{Name, ObjectName};
-use crate::route::Route;
 use crate::snapshot::{
     Delta, Endpoint, InboundPort, Interception, LocalPort, Mesh, ServiceHead, ServicePort, Tracing,
     TrafficPolicy, Version, Workload,
@@ -22,6 +16,10 @@ use crate::snapshot::{
 
 use super::config as wire;
 use super::encode::balancer_word;
+
+mod route;
+
+use route::route;
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -341,146 +339,4 @@ fn endpoints(message: &wire::Endpoints) -> Result<(ObjectName, Arc<[Endpoint]>)>
         });
     }
     Ok((name, list.into()))
-}
-
-fn route(message: wire::Route) -> Result<Route> {
-    let object = format!("Route {}", message.service);
-    let service: ObjectName = field(&object, "service", &message.service)?;
-    let name: ObjectName = field(&object, "object", &message.object)?;
-    if name.namespace != service.namespace {
-        return Err(error(
-            &object,
-            "object",
-            format!("{name} is of another namespace"),
-        ));
-    }
-    let rules = message
-        .rules
-        .into_iter()
-        .enumerate()
-        .map(|(index, message)| rule(&object, &format!("rules[{index}]"), message))
-        .collect::<Result<_>>()?;
-    let spec = ModelRouteSpec {
-        service: service.name.clone(),
-        rules,
-    };
-    Route::new(&name, &spec).map_err(|problems| {
-        let first = problems.into_iter().next();
-        let (at, reason) = first
-            .map(|problem| (problem.field, problem.reason))
-            .unwrap_or_default();
-        error(object, at.trim_start_matches("spec."), reason)
-    })
-}
-
-fn rule(object: &str, at: &str, message: wire::Rule) -> Result<RuleSpec> {
-    let split = message
-        .split
-        .ok_or_else(|| error(object, format!("{at}.split"), "missing"))?;
-    let millis = crate::duration::Duration::from_millis;
-    let attempts = u8::try_from(message.retry_attempts).map_err(|_| {
-        error(
-            object,
-            format!("{at}.retry_attempts"),
-            format!("{} is too many", message.retry_attempts),
-        )
-    })?;
-    let matches = message.matches.into_iter().enumerate();
-    Ok(RuleSpec {
-        name: Some(field(object, &format!("{at}.name"), &message.name)?),
-        matches: matches
-            .map(|(index, message)| wanted(object, &format!("{at}.matches[{index}]"), message))
-            .collect::<Result<_>>()?,
-        split: split_spec(object, &format!("{at}.split"), split)?,
-        timeouts: TimeoutsSpec {
-            first_byte: message.first_byte_timeout_ms.map(millis),
-            idle: message.idle_timeout_ms.map(millis),
-            total: message.total_timeout_ms.map(millis),
-        },
-        retries: RetriesSpec { attempts },
-    })
-}
-
-fn wanted(object: &str, at: &str, message: wire::Match) -> Result<MatchSpec> {
-    let text = |of: &str, message: Option<wire::StringMatch>| {
-        message
-            .map(|message| string_match(object, &format!("{at}.{of}"), message))
-            .transpose()
-    };
-    let mut headers = BTreeMap::new();
-    for (name, message) in message.headers {
-        let value = header_match(object, &format!("{at}.headers"), message)?;
-        headers.insert(name, value);
-    }
-    Ok(MatchSpec {
-        model: text("model", message.model)?,
-        version: text("version", message.version)?,
-        operation: message
-            .operations
-            .iter()
-            .map(|text| field(object, &format!("{at}.operations"), text))
-            .collect::<Result<_>>()?,
-        method: Some(message.method).filter(|method| !method.is_empty()),
-        path: text("path", message.path)?,
-        headers,
-        caller: Some(message.caller).filter(|caller| !caller.is_empty()),
-    })
-}
-
-/// A match that says nothing must not match everything: it is refused.
-fn string_match(object: &str, at: &str, message: wire::StringMatch) -> Result<StringMatch> {
-    match message.how {
-        Some(wire::string_match::How::Exact(text)) => Ok(StringMatch::Exact(text)),
-        Some(wire::string_match::How::Prefix(prefix)) => Ok(StringMatch::Prefix { prefix }),
-        Some(wire::string_match::How::Present(_)) => {
-            Err(error(object, at, "only headers can be asked to be present"))
-        }
-        None => Err(error(object, at, "says nothing to compare with")),
-    }
-}
-
-fn header_match(object: &str, at: &str, message: wire::StringMatch) -> Result<HeaderMatch> {
-    match message.how {
-        Some(wire::string_match::How::Exact(text)) => Ok(HeaderMatch::Exact(text)),
-        Some(wire::string_match::How::Prefix(prefix)) => Ok(HeaderMatch::Prefix { prefix }),
-        Some(wire::string_match::How::Present(present)) => Ok(HeaderMatch::Present { present }),
-        None => Err(error(object, at, "says nothing to compare with")),
-    }
-}
-
-fn split_spec(object: &str, at: &str, message: wire::Split) -> Result<SplitSpec> {
-    let by = match message.by {
-        None => None,
-        Some(wire::split::By::Header(name)) => Some(SplitBy::Header(name)),
-        Some(wire::split::By::Caller(true)) => Some(SplitBy::Caller {}),
-        Some(wire::split::By::Caller(false)) => {
-            return Err(error(object, format!("{at}.by.caller"), "is false"));
-        }
-    };
-    let mut backends = Vec::with_capacity(message.backends.len());
-    for (index, backend) in message.backends.into_iter().enumerate() {
-        let at = |name: &str| format!("{at}.backends[{index}].{name}");
-        let rewrite = ModelRewriteSpec {
-            name: Some(backend.model_name).filter(|text| !text.is_empty()),
-            version: Some(backend.model_version).filter(|text| !text.is_empty()),
-        };
-        // A bare name would be read in the route's namespace; the wire always says which.
-        if !backend.service.contains('/') {
-            return Err(error(
-                object,
-                at("service"),
-                format!("{:?} has no namespace", backend.service),
-            ));
-        }
-        backends.push(BackendSpec {
-            name: field(object, &at("name"), &backend.name)?,
-            service: backend.service,
-            port: optional(&backend.port)
-                .map(|text| field(object, &at("port"), text))
-                .transpose()?,
-            weight: backend.weight,
-            model: (rewrite != ModelRewriteSpec::default()).then_some(rewrite),
-        });
-    }
-    Ok(SplitSpec { by, backends })
 }

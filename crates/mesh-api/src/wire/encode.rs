@@ -1,11 +1,12 @@
 //! From the model to the wire. Nothing here can fail.
 
-use crate::document::{BalancerKind, BeyondReadAhead, HeaderMatch, MtlsMode, StringMatch};
+use crate::document::{BalancerKind, BeyondReadAhead, MtlsMode};
 use crate::name::ObjectName;
-use crate::route::{Backend, Key, Match, Route, Rule, Split};
 use crate::snapshot::{Delta, Endpoint, Mesh, ServiceHead, ServicePort, TrafficPolicy, Workload};
 
 use super::config as wire;
+
+mod route;
 
 impl From<&Delta> for wire::Delta {
     fn from(delta: &Delta) -> Self {
@@ -153,108 +154,6 @@ impl From<&Endpoint> for wire::Endpoint {
                 .iter()
                 .map(|(port, at)| (port.to_string(), at.to_string()))
                 .collect(),
-        }
-    }
-}
-
-impl From<&Route> for wire::Route {
-    fn from(route: &Route) -> Self {
-        Self {
-            service: route.service.to_string(),
-            object: route.object.to_string(),
-            rules: route.rules.iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<&Rule> for wire::Rule {
-    fn from(rule: &Rule) -> Self {
-        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
-        Self {
-            name: rule.name.to_string(),
-            matches: rule.matches.iter().map(Into::into).collect(),
-            split: Some((&rule.split).into()),
-            first_byte_timeout_ms: rule.timeouts.first_byte.map(millis),
-            idle_timeout_ms: rule.timeouts.idle.map(millis),
-            total_timeout_ms: rule.timeouts.total.map(millis),
-            retry_attempts: rule.retry_attempts.into(),
-        }
-    }
-}
-
-impl From<&Match> for wire::Match {
-    fn from(wanted: &Match) -> Self {
-        let header = |wanted: &HeaderMatch| match wanted {
-            HeaderMatch::Exact(text) => wire::string_match::How::Exact(text.clone()),
-            HeaderMatch::Prefix { prefix } => wire::string_match::How::Prefix(prefix.clone()),
-            HeaderMatch::Present { present } => wire::string_match::How::Present(*present),
-        };
-        Self {
-            model: wanted.model.as_ref().map(string_match),
-            version: wanted.version.as_ref().map(string_match),
-            operations: wanted.operations.iter().map(ToString::to_string).collect(),
-            method: wanted
-                .method
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            path: wanted.path.as_ref().map(string_match),
-            headers: wanted
-                .headers
-                .iter()
-                .map(|(name, value)| {
-                    (
-                        name.to_string(),
-                        wire::StringMatch {
-                            how: Some(header(value)),
-                        },
-                    )
-                })
-                .collect(),
-            caller: wanted.caller.as_ref().map_or_else(String::new, |caller| {
-                let account = caller.account.as_ref().map_or("*", |account| account.as_str());
-                format!("{}/{account}", caller.namespace)
-            }),
-        }
-    }
-}
-
-fn string_match(wanted: &StringMatch) -> wire::StringMatch {
-    let how = match wanted {
-        StringMatch::Exact(text) => wire::string_match::How::Exact(text.clone()),
-        StringMatch::Prefix { prefix } => wire::string_match::How::Prefix(prefix.clone()),
-    };
-    wire::StringMatch { how: Some(how) }
-}
-
-impl From<&Split> for wire::Split {
-    fn from(split: &Split) -> Self {
-        Self {
-            by: split.by.as_ref().map(|by| match by {
-                Key::Header(name) => wire::split::By::Header(name.to_string()),
-                Key::Caller => wire::split::By::Caller(true),
-            }),
-            backends: split.backends.iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<&Backend> for wire::Backend {
-    fn from(backend: &Backend) -> Self {
-        let rewrite = backend.rewrite.as_ref();
-        Self {
-            name: backend.name.to_string(),
-            service: backend.service.to_string(),
-            port: backend.port.as_ref().map(ToString::to_string).unwrap_or_default(),
-            weight: backend.weight,
-            model_name: rewrite
-                .and_then(|it| it.name.as_ref())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            model_version: rewrite
-                .and_then(|it| it.version.as_ref())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
         }
     }
 }

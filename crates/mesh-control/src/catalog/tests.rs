@@ -154,7 +154,7 @@ fn known(catalog: &Catalog, name: &str) -> String {
             .backends()
             .map(|it| format!("{}={}", it.name, it.weight))
             .collect();
-        words.push(format!("{}[{}]", route.object.name, weights.join(" ")));
+        words.push(format!("{}[{}]", route.name().name, weights.join(" ")));
     }
     words.join(" ")
 }

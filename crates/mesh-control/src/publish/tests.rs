@@ -20,7 +20,7 @@ fn view(weight: u32) -> View {
 
 fn weight(snapshot: &Snapshot) -> u32 {
     let service = &snapshot.services[&"s".parse().unwrap()];
-    service.route.as_ref().unwrap().rules[0].split.backends[0].weight
+    service.route.as_ref().unwrap().rules[0].backends()[0].weight
 }
 
 fn open(dir: &std::path::Path) -> Publisher {

@@ -84,9 +84,9 @@ fn absent(service: &ObjectName, port: &Name) -> ServicePort {
         port: 0,
         protocol,
         salt: Salt::of(service),
-        route: None,
         reads_model: false,
         rules: Rules::default(),
+        endpoint_rules: Rules::default(),
         targets: Vec::new(),
         own,
         called: Arc::default(),
@@ -197,17 +197,17 @@ impl<'a> Parts<'a> {
 
     /// Whether the routes of a service that says the same as before still lead to the same endpoint sets.
     fn leads_as(&self, before: &Service, part: &Part<'_>) -> bool {
-        let Some(route) = &part.service.route else {
+        if part.service.route.is_none() {
             return true;
-        };
+        }
         let same = |set: &Option<Arc<EndpointSet>>, now: Option<&Arc<EndpointSet>>| match (set, now) {
             (Some(set), Some(now)) => Arc::ptr_eq(set, now),
             (None, None) => true,
             _ => false,
         };
         before.ports.iter().all(|port| {
-            let rules = route.rules.iter().zip(&port.targets);
-            let mut backends = rules.flat_map(|(rule, targets)| rule.split.backends.iter().zip(targets));
+            let rules = port.rules.iter().zip(&port.targets);
+            let mut backends = rules.flat_map(|(rule, targets)| rule.backends().iter().zip(targets));
             backends.all(|(backend, target)| same(&target.set, self.target(backend, &port.name)))
         })
     }
@@ -223,7 +223,9 @@ impl<'a> Parts<'a> {
         let ports = service.ports.iter().enumerate().filter_map(|(at, port)| {
             let own = sets.get(at)?;
             let route = service.route.as_ref();
-            let rules = route.map(|route| route.rules.clone()).unwrap_or_default();
+            let rules = route
+                .map(|route| route.rules.of_port(&port.name))
+                .unwrap_or_default();
             Some(Arc::new(ServicePort {
                 service: (*name).clone(),
                 label: Arc::clone(&own.label),
@@ -231,9 +233,9 @@ impl<'a> Parts<'a> {
                 port: port.port,
                 protocol: port.app_protocol,
                 salt: Salt::of(name),
-                route: route.map(|route| format!("ModelRoute {}", route.object).into()),
                 reads_model: depend_on_model(&rules),
                 targets: rules.iter().map(|rule| self.targets(rule, &port.name)).collect(),
+                endpoint_rules: rules.of_endpoints(),
                 rules,
                 own: Arc::clone(own),
                 called: Arc::clone(&called),
@@ -247,7 +249,7 @@ impl<'a> Parts<'a> {
     }
 
     fn targets(&self, rule: &Rule, called: &Name) -> Vec<Target> {
-        let backends = rule.split.backends.iter();
+        let backends = rule.backends().iter();
         backends
             .map(|backend| Target {
                 set: self.target(backend, called).cloned(),
@@ -256,6 +258,9 @@ impl<'a> Parts<'a> {
     }
 
     fn target(&self, backend: &Backend, called: &Name) -> Option<&Arc<EndpointSet>> {
+        if backend.invalid.is_some() {
+            return None;
+        }
         let Part { service, sets, .. } = self.services.get(self.position(&backend.service)?)?;
         let port = service.port_for(backend.port.as_ref(), called)?;
         sets.get(service.ports.iter().position(|there| there.name == port.name)?)

@@ -99,12 +99,12 @@ pub struct ServicePort {
     pub protocol: AppProtocol,
     /// What keeps its splits apart from other services'.
     pub salt: Salt,
-    /// The ModelRoute behind the rules, for explanations.
-    pub route: Option<Arc<str>>,
     /// Whether where a request goes, or what it asks for there, depends on the model it names.
     pub reads_model: bool,
     /// In order; the first that matches takes the request. Parallel to `targets`.
     pub rules: Rules,
+    /// Those, from the first on, that take requests addressed to an endpoint, not to the service.
+    pub endpoint_rules: Rules,
     /// Where each rule's backends lead.
     pub targets: Vec<Vec<Target>>,
     /// The service's own endpoints, for what no rule takes.
@@ -138,6 +138,7 @@ pub const NO_TIMEOUTS: Timeouts = Timeouts {
     first_byte: None,
     idle: None,
     total: None,
+    per_try: None,
 };
 
 impl Table {

@@ -256,6 +256,11 @@ fn decision(decision: &Decision) -> Vec<Text> {
                     .plain(format!(" ({detail})")),
             ]
         }
+        Decision::Redirect {
+            rule,
+            status,
+            location,
+        } => vec![fact("answer", format!("{status} to {location} (rule {rule})"))],
         Decision::Own { endpoints } if endpoints.is_empty() => {
             vec![fact(
                 "answer",
@@ -305,6 +310,8 @@ fn possible(backend: &Possible) -> Vec<Text> {
             Text::styled(Style::Faint, "         asks for ").plain(format!("{}{target}", asked.join(", "))),
         );
     }
+    let changes = backend.changes.iter();
+    lines.extend(changes.map(|change| Text::styled(Style::Faint, format!("         {change}"))));
     if let Some(failure) = &backend.failure {
         lines.push(Text::styled(Style::Bad, format!("         fails: {failure}")));
     }

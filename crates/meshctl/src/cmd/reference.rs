@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use mesh_api::document::Kind;
-use mesh_api::{kubernetes, schema};
+use mesh_api::schema;
 use serde_json::{Map, Value};
 
 use super::Context;
 use crate::cli::Cli;
 use crate::error::Outcome;
+
+mod kubernetes;
 
 /// Flags of `meshctl reference`.
 #[derive(Args, Debug)]
@@ -48,12 +50,15 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Every CustomResourceDefinition: its file and its text.
 fn definitions() -> anyhow::Result<Vec<(String, String)>> {
-    let all = kubernetes::crds().context("a definition is not one")?;
+    let all = mesh_api::kubernetes::crds().context("a definition is not one")?;
     all.iter()
         .map(|definition| {
             let text = serde_saphyr::to_string(definition).context("cannot write a definition as YAML")?;
             let head = "# Written by `meshctl reference` from the types: change them, not this file.\n";
-            Ok((kubernetes::file_name(definition), format!("{head}{text}")))
+            Ok((
+                mesh_api::kubernetes::file_name(definition),
+                format!("{head}{text}"),
+            ))
         })
         .collect()
 }
@@ -116,6 +121,7 @@ fn page(kind: Kind, schema: &Value) -> String {
             }
         });
     }
+    out.push_str(&kubernetes::section(kind));
     out
 }
 
@@ -305,7 +311,11 @@ mod tests {
 
     #[test]
     fn a_definition_is_read_back_as_it_was_written() {
-        for (definition, (file, text)) in kubernetes::crds().unwrap().iter().zip(definitions().unwrap()) {
+        for (definition, (file, text)) in mesh_api::kubernetes::crds()
+            .unwrap()
+            .iter()
+            .zip(definitions().unwrap())
+        {
             let read: Value = serde_saphyr::from_str(&text).unwrap();
             assert_eq!(read, serde_json::to_value(definition).unwrap(), "{file}");
         }

@@ -15,8 +15,10 @@ fn rules_are_named_by_position_when_nobody_names_them() {
         route(&serde_json::json!([{"split": backends}, {"name": "rest", "split": backends}])).unwrap();
     assert_eq!(route.rules[0].name.as_str(), "rule-0");
     assert_eq!(route.rules[1].name.as_str(), "rest");
-    assert_eq!(route.rules[0].split.backends[0].service.to_string(), "other/a");
-    assert_eq!(route.rules[0].split.total, 1);
+    let split = route.rules[0].split().unwrap();
+    assert_eq!(split.backends[0].service.to_string(), "other/a");
+    assert_eq!(split.total, 1);
+    assert_eq!(route.rules[1].origin.to_string(), "ModelRoute ml/fraud");
 }
 
 #[test]
@@ -86,6 +88,39 @@ fn what_is_wrong_is_named_by_field() {
         (
             serde_json::json!({"split": split, "retries": {"attempts": 11}}),
             "spec.rules[0].retries.attempts: ",
+        ),
+        (
+            serde_json::json!({"split": split, "timeouts": {"perTry": "0s"}}),
+            "spec.rules[0].timeouts.perTry: 0s",
+        ),
+        (
+            serde_json::json!({"split": split, "matches": [{"path": {"under": "v2"}}]}),
+            "spec.rules[0].matches[0].path: \"v2\" must begin with /",
+        ),
+        (
+            serde_json::json!({"split": split, "matches": [{"query": {"": "x"}}]}),
+            "spec.rules[0].matches[0].query: a parameter needs a name",
+        ),
+        (
+            serde_json::json!({"split": split, "headers": {"request": {"set": {"Host": "x"}}}}),
+            "spec.rules[0].headers.request.set: \"Host\" names what a request is for",
+        ),
+        (
+            serde_json::json!({"split": split, "headers": {"request": {"remove": ["content-length"]}}}),
+            "spec.rules[0].headers.request.remove: \"content-length\" says how long a body is",
+        ),
+        (
+            serde_json::json!({"split": split, "headers": {"response": {"add": {"mesh-error": "x"}}}}),
+            "spec.rules[0].headers.response.add: \"mesh-error\" is said by the mesh alone",
+        ),
+        (
+            serde_json::json!({"split": split, "headers": {"response": {"set": {"X-A": "x", "x-a": "y"}}}}),
+            "spec.rules[0].headers.response.set: \"x-a\" stands twice",
+        ),
+        (
+            serde_json::json!({"split": {"backends": [{"name": "a", "service": "a",
+                "headers": {"request": {"set": {"x-a": "a\nb"}}}}]}}),
+            "spec.rules[0].split.backends[0].headers.request.set.x-a: no header can have this value",
         ),
     ] {
         let problems = route(&serde_json::json!([rule])).unwrap_err();

@@ -28,12 +28,23 @@ fn header_match() -> impl Strategy<Value = Value> {
     prop_oneof![3 => string_match(), 1 => any::<bool>().prop_map(|present| json!({"present": present}))]
 }
 
+/// Paths of one or two elements.
+fn path() -> impl Strategy<Value = String> {
+    prop_oneof![
+        text().prop_map(|it| format!("/{it}")),
+        (text(), text()).prop_map(|(a, b)| format!("/{a}/{b}"))
+    ]
+}
+
 fn a_match() -> impl Strategy<Value = Value> {
     let maybe = |chance: f64, strategy: BoxedStrategy<Value>| proptest::option::weighted(chance, strategy);
-    let path = string_match().prop_map(|it| match it {
-        Value::String(text) => json!(format!("/{text}")),
-        prefix => json!({"prefix": format!("/{}", prefix["prefix"].as_str().unwrap_or_default())}),
-    });
+    let path = prop_oneof![
+        path().prop_map(|path| json!(path)),
+        path().prop_map(|path| json!({"prefix": path})),
+        path().prop_map(|path| json!({"under": path})),
+        Just(json!({"under": "/"})),
+        path().prop_map(|path| json!({"suffix": path})),
+    ];
     let operations = proptest::collection::vec(select(vec!["infer", "generate", "admin"]), 1..3);
     (
         maybe(0.6, string_match().boxed()),
@@ -41,6 +52,7 @@ fn a_match() -> impl Strategy<Value = Value> {
         maybe(0.3, operations.prop_map(|them| json!(them)).boxed()),
         maybe(0.2, select(vec!["GET", "POST"]).prop_map(|it| json!(it)).boxed()),
         maybe(0.3, path.boxed()),
+        maybe(0.1, string_match().prop_map(|it| json!({"tier": it})).boxed()),
         maybe(0.3, header_match().boxed()),
         maybe(0.2, header_match().boxed()),
         maybe(
@@ -51,7 +63,7 @@ fn a_match() -> impl Strategy<Value = Value> {
         ),
     )
         .prop_map(
-            |(model, version, operation, method, path, tier, tenant, caller)| {
+            |(model, version, operation, method, path, query, tier, tenant, caller)| {
                 let mut wanted = serde_json::Map::new();
                 let mut headers = serde_json::Map::new();
                 headers.extend(tier.map(|it| ("x-tier".to_owned(), it)));
@@ -63,6 +75,7 @@ fn a_match() -> impl Strategy<Value = Value> {
                     ("operation", operation),
                     ("method", method),
                     ("path", path),
+                    ("query", query),
                     ("headers", headers),
                     ("caller", caller),
                 ] {
@@ -78,6 +91,7 @@ fn a_match() -> impl Strategy<Value = Value> {
 struct Asked {
     method: Method,
     path: String,
+    query: Option<String>,
     headers: HeaderMap,
     model: Option<&'static str>,
     version: Option<&'static str>,
@@ -89,7 +103,8 @@ fn asked() -> impl Strategy<Value = Asked> {
     let maybe = || proptest::option::weighted(0.8, text());
     (
         any::<bool>(),
-        text(),
+        path(),
+        proptest::option::of(text()),
         maybe(),
         maybe(),
         maybe(),
@@ -103,9 +118,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         proptest::option::of(select(vec!["ml/sa/web", "ml/sa/api", "other/sa/web"])),
     )
         .prop_map(
-            |(post, path, model, version, tier, tenant, operation, caller)| Asked {
+            |(post, path, query, model, version, tier, tenant, operation, caller)| Asked {
                 method: if post { Method::POST } else { Method::GET },
-                path: format!("/{path}"),
+                path,
+                query: query.map(|tier| format!("a=b&tier={tier}")),
                 headers: [("x-tier", tier), ("x-tenant", tenant)]
                     .into_iter()
                     .filter_map(|(name, value)| {
@@ -125,6 +141,7 @@ impl Asked {
         Request {
             method: &self.method,
             path: &self.path,
+            query: self.query.as_deref(),
             headers: &self.headers,
             model: self.model,
             version: self.version,
@@ -213,6 +230,7 @@ fn whatever_tells_five_thousand_rules_apart_few_are_asked() {
     let request = Request {
         method: &Method::POST,
         path: "/v2/models/m-4999/infer",
+        query: None,
         headers: &headers,
         model: Some("m-4999"),
         version: Some("99"),
@@ -220,7 +238,7 @@ fn whatever_tells_five_thousand_rules_apart_few_are_asked() {
         caller: Some(&caller),
     };
     type Shape = (&'static str, fn(usize) -> Value, usize);
-    let shapes: [Shape; 7] = [
+    let shapes: [Shape; 8] = [
         (
             "model",
             |n| json!({"model": format!("m-{n}"), "operation": ["infer"]}),
@@ -240,6 +258,11 @@ fn whatever_tells_five_thousand_rules_apart_few_are_asked() {
             "prefix of the path",
             |n| json!({"path": {"prefix": format!("/v2/models/m-{n}/")}}),
             1,
+        ),
+        (
+            "path above",
+            |n| json!({"path": {"under": format!("/v2/models/m-{n}")}}),
+            5,
         ),
         (
             "prefix of the model",

@@ -85,7 +85,7 @@ fn a_weight_changes_one_service_and_no_set() {
             .insert(name("ml/fraud"), route("fraud", &[("a", 50), ("b", 50)]));
     });
     assert!(!shared(&before, &next, "fraud"));
-    assert_eq!(port(&next, "fraud").rules[0].split.backends[0].weight, 50);
+    assert_eq!(port(&next, "fraud").rules[0].backends()[0].weight, 50);
     assert!(Arc::ptr_eq(
         &port(&before, "fraud").own,
         &port(&next, "fraud").own

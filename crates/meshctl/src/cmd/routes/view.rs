@@ -232,7 +232,7 @@ fn service(mesh: &Mesh<'_>, name: &ObjectName, spec: &ServiceSpec, paths: &[&Pat
     Service {
         name: name.clone(),
         protocols,
-        route: route.map(|route| route.object.clone()),
+        route: route.map(|route| route.name().clone()),
         only_backend: paths.is_empty() && route.is_none() && mesh.is_backend(name),
         way: way(paths, seconds),
         callers: grouped(paths, |path| path.workload.clone())
@@ -263,7 +263,7 @@ fn rule(mesh: &Mesh<'_>, rule: &mesh_api::route::Rule, paths: &[&Path], seconds:
             name: backend.name.to_string(),
             service: backend.service.clone(),
             weight: backend.weight,
-            total: rule.split.total,
+            total: rule.total(),
             rewrite: words::rewrite(backend),
             endpoints: mesh.endpoints(&backend.service),
             way: way(&paths, seconds),
@@ -273,9 +273,9 @@ fn rule(mesh: &Mesh<'_>, rule: &mesh_api::route::Rule, paths: &[&Path], seconds:
     Rule {
         name: rule.name.to_string(),
         takes: words::rule(rule),
-        by: words::key(&rule.split),
+        by: words::key(rule),
         way: way(&paths, seconds),
-        backends: rule.split.backends.iter().map(backend).collect(),
+        backends: rule.backends().iter().map(backend).collect(),
     }
 }
 

@@ -91,7 +91,7 @@ impl Split {
             }
             Wanted::Undo | Wanted::Show => {
                 let step = history.pop().ok_or_else(|| {
-                    Failure::new(format!("ModelRoute {} has no change to take back", route.object))
+                    Failure::new(format!("ModelRoute {} has no change to take back", route.name()))
                 })?;
                 (step.rule, step.before)
             }
@@ -111,7 +111,7 @@ impl Split {
         let applied = self.apply(cluster, route, &patch).await?;
         let (served, complaint) = self.served(cluster, route, &applied).await?;
         let changed = Changed {
-            route: route.object.to_string(),
+            route: route.name().to_string(),
             rule: rule.clone(),
             before,
             after: weights_of(&applied, &rule),
@@ -131,7 +131,7 @@ impl Split {
     }
 
     async fn apply(&self, cluster: &Cluster, route: &Route, patch: &Value) -> Outcome<Value> {
-        let name = &route.object;
+        let name = route.name();
         let api = resource()?.api(&cluster.client, Some(name.namespace.as_str()));
         let mut params = PatchParams::apply(MANAGER);
         params.force = self.force_conflicts;
@@ -174,7 +174,7 @@ impl Split {
         route: &Route,
         applied: &Value,
     ) -> Outcome<(Option<Served>, Option<String>)> {
-        let name = &route.object;
+        let name = route.name();
         let api = resource()?.api(&cluster.client, Some(name.namespace.as_str()));
         let generation = applied["metadata"]["generation"].as_i64();
         let end = Instant::now() + self.timeout;

@@ -254,9 +254,7 @@ impl Split {
             .map_err(|problems| Failure::new(format!("ModelRoute {name}: {}", problems[0])))?;
         let of = |route: &Route| {
             let rule = position.and_then(|position| route.rules.get(position));
-            let backends = rule
-                .map(|rule| rule.split.backends.as_slice())
-                .unwrap_or_default();
+            let backends = rule.map(Rule::backends).unwrap_or_default();
             let weights = backends.iter().map(|it| (it.name.to_string(), it.weight));
             weights.collect::<Vec<_>>()
         };
@@ -317,7 +315,7 @@ fn in_force(name: &ObjectName, spec: &ModelRouteSpec) -> Outcome<Route> {
 /// The rule named, or the only one that has all these backends.
 fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name, u32>) -> Outcome<&'a Rule> {
     let lacks = |rule: &Rule| {
-        let known = |name: &Name| rule.split.backends.iter().any(|it| it.name == *name);
+        let known = |name: &Name| rule.backends().iter().any(|it| it.name == *name);
         weights.keys().find(|name| !known(name)).cloned()
     };
     if let Some(name) = named {
@@ -340,7 +338,7 @@ fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name,
                 .collect();
             Err(Failure::new(format!(
                 "no rule of ModelRoute {} has {}",
-                route.object,
+                route.name(),
                 names.join(" and ")
             ))
             .hint(there.join("; ")))
@@ -349,7 +347,7 @@ fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name,
             let names: Vec<String> = several.iter().map(|rule| rule.name.to_string()).collect();
             Err(Failure::new(format!(
                 "several rules of ModelRoute {} have these backends: {}",
-                route.object,
+                route.name(),
                 names.join(", ")
             ))
             .hint("say which with --rule"))
@@ -359,12 +357,12 @@ fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name,
 
 fn no_rule(route: &Route, name: &Name) -> Failure {
     let names: Vec<String> = route.rules.iter().map(|rule| rule.name.to_string()).collect();
-    Failure::new(format!("ModelRoute {} has no rule {name}", route.object))
+    Failure::new(format!("ModelRoute {} has no rule {name}", route.name()))
         .hint(format!("it has {}", names.join(", ")))
 }
 
 fn backends(rule: &Rule) -> String {
-    let names: Vec<&str> = rule.split.backends.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<&str> = rule.backends().iter().map(|it| it.name.as_str()).collect();
     names.join(", ")
 }
 
@@ -403,13 +401,11 @@ fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
         if index > 0 {
             out.push('\n');
         }
-        let head = Text::styled(Style::Strong, route.object.to_string())
+        let head = Text::styled(Style::Strong, route.name().to_string())
             .plain(format!(" {}: {}", rule.name, words::rule(rule)))
             .and(
                 Style::Faint,
-                words::key(&rule.split)
-                    .map(|it| format!(" · {it}"))
-                    .unwrap_or_default(),
+                words::key(rule).map(|it| format!(" · {it}")).unwrap_or_default(),
             );
         out.push_str(&format!("{}\n", head.ansi()));
         let of = |backend: Option<&Name>| {
@@ -422,14 +418,14 @@ fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
         };
         let all = of(None);
         let mut table = Table::new(&["BACKEND", ">WEIGHT", ">SHARE", ">SEEN", "SERVICE"]);
-        for backend in &rule.split.backends {
+        for backend in rule.backends() {
             let rewrite = words::rewrite(backend)
                 .map(|it| format!(" {it}"))
                 .unwrap_or_default();
             table.row([
                 backend.name.to_string().into(),
                 backend.weight.to_string().into(),
-                share(backend.weight, rule.split.total).into(),
+                share(backend.weight, rule.total()).into(),
                 percent(of(Some(&backend.name)), all).into(),
                 format!("{}{rewrite}", backend.service).into(),
             ]);
