@@ -20,6 +20,7 @@ use crate::catalog::documents::KINDS;
 use crate::catalog::object::Change;
 use crate::objects::Objects;
 
+pub mod gateway;
 mod project;
 mod watch;
 
