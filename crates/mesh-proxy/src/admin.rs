@@ -181,7 +181,13 @@ impl Admin {
 
 /// Whether something the configuration asks for can't be done without a certificate.
 fn needs_credentials(snapshot: &Snapshot) -> bool {
-    let inbound = snapshot.mtls() == MtlsMode::Strict && !snapshot.workload.ports.is_empty();
+    let workload = &snapshot.workload;
+    // What is intercepted, or asked for when it is called, may turn out to need one: whoever was told that this proxy is
+    // ready must not be the one who finds out.
+    if workload.interception.is_some() || workload.on_demand {
+        return true;
+    }
+    let inbound = snapshot.mtls() == MtlsMode::Strict && !workload.ports.is_empty();
     let mut endpoints = snapshot
         .services
         .values()

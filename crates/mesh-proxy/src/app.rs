@@ -22,6 +22,7 @@ use crate::discovery::Discovery;
 use crate::drain::Drain;
 use crate::observe::{Observe, report, spans};
 use crate::persist;
+use crate::probe::{self, Prober};
 use crate::shared::Shared;
 use crate::state::StateDir;
 use crate::takeover::{self, Predecessor, TakeoverSocket};
@@ -118,16 +119,23 @@ impl Proxy {
             state: state.clone(),
         };
         let listener = TcpListener::from_std(listener).context("--admin: use the socket")?;
-        let answering = tasks.spawn(admin::serve(listener, Arc::clone(&admin_state)));
+        let mut theirs = vec![tasks.spawn(admin::serve(listener, Arc::clone(&admin_state)))];
+        if let Some(at) = config.probing.probe_listen {
+            let listener =
+                probe::bind(at).with_context(|| format!("--probe-listen: can't listen on {at}"))?;
+            let prober = Arc::new(Prober::new(&config.probing, Arc::clone(&admin_state)));
+            theirs.push(tasks.spawn(prober.serve(listener)));
+        }
         if let Some(predecessor) = predecessor {
             tasks.spawn(release(predecessor, admin_state, watched.clone(), generation));
         }
         let socket = TakeoverSocket::bind(&state).context("--state: listen for the next proxy")?;
         let saving = tokio::spawn(persist::keep(state, watched));
+        theirs.push(saving.abort_handle());
         tasks.spawn(give_way(
             takeover::hand_over(socket, running),
             shared.drain.clone(),
-            [answering, saving.abort_handle()],
+            theirs,
         ));
         tracing::info!(workload = %config.workload, %admin, proxy = observe.proxy_id, "started");
         Ok(Self {
@@ -231,8 +239,9 @@ async fn release(
     }
 }
 
-/// Ends this proxy when another one has taken over: its state folder and its admin address are the other's now.
-async fn give_way(taken_over: impl Future<Output = ()>, drain: Drain, theirs: [AbortHandle; 2]) {
+/// Ends this proxy when another one has taken over: its state folder, and what answers people and the kubelet, are the
+/// other's now.
+async fn give_way(taken_over: impl Future<Output = ()>, drain: Drain, theirs: Vec<AbortHandle>) {
     tokio::select! {
         () = taken_over => {
             tracing::info!("takeover: another proxy has taken over");

@@ -220,7 +220,7 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<SocketAddr, (Takes, String)> {
 }
 
 /// Whether binding failed because there is no such kind of address here: EAFNOSUPPORT (97) or EADDRNOTAVAIL.
-fn has_no_ipv6(error: &io::Error) -> bool {
+pub(crate) fn has_no_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
         || error.kind() == io::ErrorKind::AddrNotAvailable
 }

@@ -10,13 +10,15 @@ use mesh_api::name::ObjectName;
 
 use crate::discovery::OnDemand;
 use crate::limits::Limits;
+use crate::probe::Probing;
 
 /// The sidecar of the mesh: routes, secures and records the model requests of one workload.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "mesh-proxy",
     version,
-    after_help = "`mesh-proxy init` leads a network namespace's connections to its sidecar: see `mesh-proxy init --help`."
+    after_help = "`mesh-proxy init` leads a network namespace's connections to its sidecar, `mesh-proxy ready` says whether it is \
+                  ready, `mesh-proxy outlast` waits until it is not needed any more: see the --help of each."
 )]
 pub struct Config {
     /// The Workload this proxy stands before, as namespace/name
@@ -57,6 +59,10 @@ pub struct Config {
         env = "MESH_ADMIN"
     )]
     pub admin: SocketAddr,
+
+    /// What the kubelet is answered
+    #[command(flatten)]
+    pub probing: Probing,
 
     /// Worker threads, 1 to 1024; default: one for each core
     #[arg(long, value_name = "N", env = "MESH_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -159,6 +165,9 @@ mod tests {
             ["--identity", "spiffe://mesh.local/web"],
             ["--workload", "a/b/c"],
             ["--log-format", "xml"],
+            ["--probe-listen", "15020"],
+            ["--probes", "{\"web/readiness\": {}}"],
+            ["--pod-ip", "web"],
             ["--max-head-bytes", "8191"],
             ["--max-headers", "1001"],
             ["--head-timeout", "999ms"],

@@ -35,6 +35,7 @@ pub mod outbound;
 pub mod persist;
 pub mod pipe;
 pub mod pool;
+pub mod probe;
 pub mod read_ahead;
 pub mod received;
 pub mod rest;

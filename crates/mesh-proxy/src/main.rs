@@ -9,6 +9,8 @@ use mesh_proxy::app::Proxy;
 use mesh_proxy::config::{Config, LogFormat};
 use mesh_proxy::drain::Drain;
 use mesh_proxy::intercept::init::Init;
+use mesh_proxy::probe::outlast::Outlast;
+use mesh_proxy::probe::ready::Ready;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -31,15 +33,19 @@ extern "C" fn commit_on_demand() {
 const ARENA_EAGER_COMMIT: libmimalloc_sys::mi_option_t = 4;
 
 fn main() -> ExitCode {
-    let initialises = std::env::args_os().nth(1).is_some_and(|word| word == "init");
-    let result = if initialises {
-        Init::parse_from(std::env::args_os().skip(1)).run(&mut std::io::stdout())
-    } else {
-        small_pages();
-        mesh_proxy::limits::raise_descriptors();
-        let config = Config::parse();
-        start_log(config.log_format);
-        run(&config)
+    let word = std::env::args_os().nth(1);
+    let rest = || std::env::args_os().skip(1);
+    let result = match word.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("init") => Init::parse_from(rest()).run(&mut std::io::stdout()),
+        Some("ready") => Ready::parse_from(rest()).run(),
+        Some("outlast") => Outlast::parse_from(rest()).run(),
+        _ => {
+            small_pages();
+            mesh_proxy::limits::raise_descriptors();
+            let config = Config::parse();
+            start_log(config.log_format);
+            run(&config)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
