@@ -153,6 +153,10 @@ pub(crate) enum Command {
     Delete(cmd::delete::Delete),
     /// Check documents without a mesh
     Validate(cmd::validate::Validate),
+    /// Add the sidecar to the pods in Kubernetes documents, comments and order kept
+    Inject(cmd::inject::Inject),
+    /// Take the sidecar out of the pods in Kubernetes documents
+    Uninject(cmd::inject::Uninject),
     /// Print a script that completes commands in a shell
     Completions {
         /// The shell
@@ -231,6 +235,9 @@ mod tests {
             "meshctl apply -f - --dry-run",
             "meshctl delete ModelRoute fraud",
             "meshctl validate examples a.yaml",
+            "meshctl inject - --image mesh-proxy:1 --image-pull-policy Never --skip-inbound-ports 22,9000-9010",
+            "meshctl -n ml inject a.yaml b --settings s.yaml --native-sidecar false --rewrite-probes=false",
+            "meshctl uninject -",
             "meshctl proxy ml/client",
             "meshctl stat services -o wide",
             "meshctl explain --service fraud --path /v2/models/fraud/infer -H x-user-id:7",
@@ -269,6 +276,15 @@ mod tests {
             ("meshctl apply", ErrorKind::MissingRequiredArgument),
             ("meshctl delete ModelRoute", ErrorKind::MissingRequiredArgument),
             ("meshctl validate", ErrorKind::MissingRequiredArgument),
+            ("meshctl inject", ErrorKind::MissingRequiredArgument),
+            (
+                "meshctl inject - --skip-cidrs 10.1.2.3/8",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "meshctl inject - --image-pull-policy never",
+                ErrorKind::ValueValidation,
+            ),
             (
                 "meshctl explain --service fraud",
                 ErrorKind::MissingRequiredArgument,

@@ -14,6 +14,7 @@ mod kubernetes;
 mod mesh_home;
 mod output;
 mod replicas;
+mod rewrite;
 mod traffic;
 mod up;
 mod words;

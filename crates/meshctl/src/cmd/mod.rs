@@ -8,6 +8,7 @@ pub(crate) mod demo;
 mod down;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod inject;
 pub(crate) mod install;
 pub(crate) mod proxy;
 pub(crate) mod reference;
@@ -62,6 +63,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Apply(args) => args.run(&context).await,
         Command::Delete(args) => args.run(&context).await,
         Command::Validate(args) => args.run(&context),
+        Command::Inject(args) => args.run(&context),
+        Command::Uninject(args) => args.run(&context),
         Command::Completions { shell } => completions::run(&context, shell),
         Command::Version => version::run(&context).await,
         Command::Reference(args) => args.run(&context),

@@ -1,5 +1,5 @@
 //! `meshctl reference`: what is written from the types: the reference documentation (a page and a schema per kind, a page
-//! about the command line) and the CustomResourceDefinitions.
+//! about injection, one about the command line) and the CustomResourceDefinitions.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use mesh_api::document::Kind;
-use mesh_api::schema;
+use mesh_api::{inject, schema};
 use serde_json::{Map, Value};
 
 use super::Context;
 use crate::cli::Cli;
 use crate::error::Outcome;
+use crate::rewrite::block;
 
 mod kubernetes;
 
@@ -75,6 +76,7 @@ fn pages() -> Vec<(String, String)> {
         let text = serde_json::to_string_pretty(schema.as_value()).unwrap_or_default() + "\n";
         pages.push((format!("schema/{}.json", kind.as_str().to_lowercase()), text));
     }
+    pages.push(("injection.md".into(), injection()));
     pages.push(("meshctl.md".into(), command_line()));
     pages.push(("README.md".into(), contents()));
     pages
@@ -92,15 +94,50 @@ fn contents() -> String {
         // Writing to a String can't fail.
         let _ = writeln!(out, "- [{kind}]({file}.md) ([schema](schema/{file}.json))");
     }
+    out.push_str("\nOn Kubernetes: [settings and annotations of injection](injection.md)\n");
     out.push_str("\nThe command line: [meshctl](meshctl.md)\n");
     out
 }
 
 fn page(kind: Kind, schema: &Value) -> String {
+    let mut out = format!("# {kind}\n\n{WRITTEN}");
+    sections(&mut out, schema);
+    out.push_str(&kubernetes::section(kind));
+    out
+}
+
+/// What injection reads: settings of the mesh, and what pods and Namespaces say.
+fn injection() -> String {
+    let mut out = format!(
+        "# Injection\n\n{WRITTEN}How pods get their sidecars: [injection](../injection.md).\n\n## Annotations\n\n\
+         On a Pod, or on its Namespace for all of its pods; the Pod's go first.\n\n| annotation | value | |\n| --- | --- | --- |\n"
+    );
+    for annotation in &inject::ANNOTATIONS {
+        let inject::Annotation {
+            name, values, says, ..
+        } = annotation;
+        let _ = writeln!(out, "| `mesh.dev/{name}` | {} | {} |", cell(values), cell(says));
+    }
+    out.push_str(
+        "\n## Settings\n\nThe text `config.yaml` of the ConfigMap `mesh-inject`, and of `meshctl inject --settings`. What is left \
+         out is as in a new installation.\n\n",
+    );
+    let schema = schema::injection();
+    sections(&mut out, schema.as_value());
+    let settings = inject::Settings {
+        revision: "VERSION".into(),
+        image: "mesh-proxy:VERSION".into(),
+        ..inject::Settings::default()
+    };
+    let value = serde_json::to_value(settings).unwrap_or_default();
+    let _ = writeln!(out, "A new installation:\n\n```yaml\n{}```", block(&value, 0, 0));
+    out
+}
+
+/// A document, then everything it is made of, in the order in which it is met.
+fn sections(out: &mut String, schema: &Value) {
     let empty = Map::new();
     let defs = schema["$defs"].as_object().unwrap_or(&empty);
-    let mut out = format!("# {kind}\n\n{WRITTEN}");
-    // The document itself, then everything it is made of, in the order in which it is met.
     let mut ahead: Vec<(String, &Value)> = vec![(String::new(), schema)];
     let mut met: Vec<String> = Vec::new();
     while !ahead.is_empty() {
@@ -111,7 +148,7 @@ fn page(kind: Kind, schema: &Value) -> String {
                 let _ = writeln!(out, "{text}\n");
             }
         }
-        body(&mut out, node, &mut |reference| {
+        body(out, node, &mut |reference| {
             if !met.contains(&reference.to_owned())
                 && let Some(node) = defs.get(reference)
                 && has_section(node)
@@ -121,8 +158,6 @@ fn page(kind: Kind, schema: &Value) -> String {
             }
         });
     }
-    out.push_str(&kubernetes::section(kind));
-    out
 }
 
 /// Whether a definition has fields or words of its own to list; plain texts are told where they are used.
@@ -189,7 +224,7 @@ fn type_of(field: &Value, meet: &mut impl FnMut(&str)) -> String {
     if let Some(reference) = field["$ref"].as_str().and_then(|it| it.strip_prefix("#/$defs/")) {
         meet(reference);
         return match reference {
-            "Name" | "Duration" | "TrustDomain" => reference.to_lowercase(),
+            "Name" | "Duration" | "TrustDomain" | "Ports" | "Cidr" | "Quantity" => reference.to_lowercase(),
             _ => format!("[{reference}](#{})", reference.to_lowercase()),
         };
     }
