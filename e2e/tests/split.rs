@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use http::Method;
 use mesh_api::document::ModelRouteSpec;
 use mesh_api::route::{Route, Split};
@@ -105,5 +105,5 @@ fn offline(weights: [u32; 2]) -> Result<Split> {
     let spec: ModelRouteSpec = serde_json::from_value(canary::split(weights)["spec"].clone())?;
     let route =
         Route::new(&"ml/fraud".parse()?, &spec).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    Ok(route.rules[0].split.clone())
+    route.rules[0].split().cloned().context("the rule splits nothing")
 }

@@ -80,7 +80,7 @@ fn model_route() -> Value {
     let backends = &mut spec["properties"]["rules"]["items"]["properties"]["split"]["properties"]["backends"];
     backends["maxItems"] = MAX_BACKENDS.into();
     backends["minItems"] = 1.into();
-    definition::<ModelRouteSpec>("mr", &columns, spec, schema::<ModelRouteStatus>(), &rules)
+    definition::<ModelRouteSpec>("mr", &columns, &spec, &schema::<ModelRouteStatus>(), &rules)
 }
 
 fn traffic_policy() -> Value {
@@ -121,7 +121,7 @@ fn traffic_policy() -> Value {
         },
     ];
     let (spec, status) = (schema::<TrafficPolicySpec>(), schema::<Status>());
-    definition::<TrafficPolicySpec>("tp", &columns, spec, status, &rules)
+    definition::<TrafficPolicySpec>("tp", &columns, &spec, &status, &rules)
 }
 
 fn mesh_config() -> Value {
@@ -156,14 +156,14 @@ fn mesh_config() -> Value {
     ];
     debug_assert_eq!(MESH_CONFIG, "mesh", "the rule says so");
     let (spec, status) = (schema::<MeshConfigSpec>(), schema::<Status>());
-    definition::<MeshConfigSpec>("mc", &columns, spec, status, &rules)
+    definition::<MeshConfigSpec>("mc", &columns, &spec, &status, &rules)
 }
 
 fn definition<S: Spec>(
     short_name: &str,
     columns: &Value,
-    spec: Value,
-    status: Value,
+    spec: &Value,
+    status: &Value,
     rules: &[Rule],
 ) -> Value {
     let kind = S::KIND.as_str();

@@ -342,14 +342,8 @@ pub fn weights(snapshot: &Snapshot) -> Option<Vec<u32>> {
         .get(&"ml/fraud".parse().unwrap())?
         .route
         .as_ref()?;
-    Some(
-        route.rules[0]
-            .split
-            .backends
-            .iter()
-            .map(|backend| backend.weight)
-            .collect(),
-    )
+    let split = route.rules[0].split()?;
+    Some(split.backends.iter().map(|backend| backend.weight).collect())
 }
 
 /// The object of a document's text.

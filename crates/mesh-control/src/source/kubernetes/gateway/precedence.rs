@@ -49,7 +49,7 @@ pub(super) fn rules<'a>(
         let mut drafts: Vec<Draft<'_>> = of.iter().flat_map(|resolved| drafts(resolved)).collect();
         // A stable sort: what ranks alike stays in the order of routes, rules and matches.
         drafts.sort_by_key(|draft| Reverse(draft.rank));
-        for drafts in drafts.chunk_by(|a, b| a.comes_to_the_same(b)) {
+        for drafts in drafts.chunk_by(Draft::comes_to_the_same) {
             rules.extend(drafts.first().map(|first| first.rule(group, drafts, &mut names)));
         }
         rules.push(otherwise(service, group, &of, &mut names));
