@@ -178,10 +178,14 @@ async fn rotations(mesh: &mut Canary) -> Result<u64> {
     Ok(total)
 }
 
-/// Waits for a version, and compares it with what the sidecars say themselves.
+/// Waits for a version, and compares it with what the sidecars of callers say themselves. Those of servers call nothing: no
+/// change of a route concerns them, so that they are not told and count as up to date.
 async fn settle(mesh: &mut Canary, version: u64) -> Result<()> {
     mesh.mesh.everyone_at(version).await?;
     for proxy in mesh.mesh.proxies() {
+        if !proxy.workload().starts_with("caller-") {
+            continue;
+        }
         let serves = proxy.metrics().await?.sum("mesh_config_version", &[]);
         assert!(
             serves >= version as f64,
