@@ -3,10 +3,20 @@
 //!
 //! `cargo build --workspace --bins && cargo test -p mesh-e2e --test kubernetes -- --test-threads=1`
 
+#[path = "kubernetes/injected.rs"]
+mod injected;
+#[path = "kubernetes/installing.rs"]
+mod installing;
+#[path = "kubernetes/mesh.rs"]
+mod mesh;
 #[path = "kubernetes/model_servers.rs"]
 mod model_servers;
 #[path = "kubernetes/pods.rs"]
 mod pods;
+#[path = "kubernetes/refused.rs"]
+mod refused;
+#[path = "kubernetes/rollout.rs"]
+mod rollout;
 #[path = "kubernetes/servers.rs"]
 mod servers;
 #[path = "kubernetes/sidecar.rs"]

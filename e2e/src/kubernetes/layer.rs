@@ -63,15 +63,16 @@ impl Files {
     /// # Errors
     /// When a library is missing.
     pub fn program(self, there: impl Into<PathBuf>, here: &Path) -> Result<Self> {
-        self.copy(there, here).libraries(here)
+        self.copy(there, here).libraries(here, "")
     }
 
-    /// The shared libraries that a program or library of this machine needs.
+    /// The shared libraries that a program or library of this machine needs; those that are not the system's are looked
+    /// for in these folders, written as in `LD_LIBRARY_PATH`.
     ///
     /// # Errors
     /// When one is missing.
-    pub fn libraries(self, here: &Path) -> Result<Self> {
-        let needed = libraries(here)?;
+    pub fn libraries(self, here: &Path, folders: &str) -> Result<Self> {
+        let needed = libraries(here, folders)?;
         Ok(needed
             .into_iter()
             .fold(self, |files, library| files.copy(&library, &library)))
@@ -227,8 +228,10 @@ fn append<W: Write>(archive: &mut tar::Builder<W>, path: &Path, entry: &Entry) -
 }
 
 /// The shared libraries that a program needs, and its loader; none when it is linked statically.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("start ldd")?;
+fn libraries(program: &Path, folders: &str) -> Result<Vec<PathBuf>> {
+    let mut ldd = Command::new("ldd");
+    let output = ldd.arg(program).env("LD_LIBRARY_PATH", folders).output();
+    let output = output.context("start ldd")?;
     let told = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
@@ -247,8 +250,14 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
         // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader's path alone.
         let path = line.split_once("=> ").map_or(line, |(_, path)| path);
         let path = path.split(' ').next().unwrap_or_default();
-        if path.starts_with('/') {
-            libraries.push(PathBuf::from(path));
+        // A library may be named by its way from the program, which leads up and down again.
+        if let Some((folder, name)) = path.rsplit_once('/').filter(|_| path.starts_with('/')) {
+            let folder = if folder.contains("/../") {
+                fs::canonicalize(folder)?
+            } else {
+                folder.into()
+            };
+            libraries.push(folder.join(name));
         }
     }
     Ok(libraries)

@@ -2,16 +2,10 @@
 
 use anyhow::{Result, ensure};
 use mesh_e2e::kubernetes::{Cluster, Image, Namespace};
-use meshctl::demo::servers::{self as demo, Ports, Server, Versions};
+use meshctl::demo::servers::{self as demo, Server, Versions};
 use serde_json::{Value, json};
 
-use crate::servers::{container, image, kit};
-
-const PORTS: Ports = Ports {
-    http: 8000,
-    grpc: 8001,
-    metrics: 8002,
-};
+use crate::servers::{PORTS, container, image, kit};
 
 /// A Deployment of a server, and the Service of its name.
 fn served(server: &Server) -> [Value; 2] {

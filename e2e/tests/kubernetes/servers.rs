@@ -10,22 +10,29 @@ use anyhow::{Context as _, Result};
 use mesh_e2e::kubernetes::Archive;
 use mesh_e2e::kubernetes::images::{self, REGISTRY};
 use mesh_e2e::kubernetes::layer::Files;
-use meshctl::demo::servers::Server;
+use meshctl::demo::servers::{Ports, Server, Versions};
 use meshctl::demo::{self, Kit};
 use serde_json::{Value, json};
 
 /// What installing needs and running does not.
 const INSTALLING: [&str; 6] = ["downloads", "install.log", "lock", "pythons", "tools", "uv"];
 /// The parts of Python that no server needs.
-const NEEDLESS: [&str; 7] = [
+const NEEDLESS: [&str; 6] = [
     "ensurepip",
     "idlelib",
-    "include",
-    "pip",
-    "share",
+    // The environment has packages of its own.
+    "site-packages",
     "test",
     "tkinter",
+    "turtledemo",
 ];
+
+/// Where the servers listen, each in a pod of its own.
+pub(crate) const PORTS: Ports = Ports {
+    http: 8000,
+    grpc: 8001,
+    metrics: 8002,
+};
 
 /// The installed servers.
 pub(crate) fn kit() -> Result<Kit> {
@@ -34,29 +41,39 @@ pub(crate) fn kit() -> Result<Kit> {
 
 /// The image with all of them.
 pub(crate) fn image(kit: &Kit) -> Result<Archive> {
-    let prefix = output(Command::new(kit.python()).args(["-c", "import sys; print(sys.base_prefix)"]))?;
-    let prefix = PathBuf::from(prefix.trim());
-    let needless = |path: &Path| {
-        let is_named = |names: &[&str]| {
-            let name = path.file_name().unwrap_or_default();
-            names.iter().any(|needless| name == OsStr::new(needless))
-        };
-        let at_the_top = path.parent() == Some(kit.home());
-        (at_the_top && is_named(&INSTALLING))
-            || (path.starts_with(&prefix) && is_named(&NEEDLESS))
-            || path.extension() == Some(OsStr::new("a"))
+    let standard = "import sysconfig; print(sysconfig.get_path('stdlib'))";
+    let standard = PathBuf::from(output(Command::new(kit.python()).args(["-c", standard]))?.trim());
+    let is_named = |path: &Path, names: &[&str]| {
+        let name = path.file_name().unwrap_or_default();
+        names.iter().any(|needless| name == OsStr::new(needless))
     };
+    let installing = |path: &Path| path.parent() == Some(kit.home()) && is_named(path, &INSTALLING);
     let mut files = Files::new()
-        .tree(kit.home(), &needless)?
-        .tree(&prefix, &needless)?;
-    let python = fs::canonicalize(kit.python())?;
-    files = files.libraries(&python)?;
-    for module in extensions(&prefix)? {
-        files = files.libraries(&module)?;
+        .tree(kit.home(), &installing)?
+        .tree(&standard, &|path| is_named(path, &NEEDLESS))?;
+    // The environment's Python is a link to another, perhaps by way of more links.
+    let (mut at, python) = (kit.python(), fs::canonicalize(kit.python())?);
+    while let Ok(to) = fs::read_link(&at) {
+        at = at.parent().context("a link stands in no folder")?.join(to);
+        files = files.copy(&at, &python);
     }
-    // Shells start some of the servers' programs.
+    files = files.libraries(&python, "")?;
+    for module in fs::read_dir(standard.join("lib-dynload"))? {
+        files = files.libraries(&module?.path(), "")?;
+    }
+    // Packages count on the system for little more than the libraries of C and C++, as Triton does.
+    let triton = demo::servers::triton(kit, PORTS, Versions::Both).process;
+    let folders = triton.env.get("LD_LIBRARY_PATH").map_or("", String::as_str);
+    let stub = kit
+        .home()
+        .join("triton-backends/python/triton_python_backend_stub");
     files = files
-        .program("/bin/sh", Path::new("/bin/sh"))?
+        .libraries(&triton.program, folders)?
+        .libraries(&stub, folders)?;
+    // Triton starts its models by a shell.
+    files = files
+        .program("/bin/bash", Path::new("/bin/bash"))?
+        .program("/usr/bin/env", Path::new("/usr/bin/env"))?
         .text("/tmp/.here", "");
     let layer = files.pack_once("servers")?;
     images::write(
@@ -90,19 +107,6 @@ pub(crate) fn container(server: &Server, ports: &[u16]) -> Value {
         "readinessProbe": {"httpGet": {"path": server.ready.path, "port": server.ready.port}, "periodSeconds": 1},
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, {"name": "shared", "mountPath": "/dev/shm"}],
     })
-}
-
-/// The modules of Python's own that are shared libraries.
-fn extensions(prefix: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let versions = fs::read_dir(prefix.join("lib")).with_context(|| format!("read {}", prefix.display()))?;
-    for version in versions {
-        let folder = version?.path().join("lib-dynload");
-        for module in fs::read_dir(folder).into_iter().flatten() {
-            found.push(module?.path());
-        }
-    }
-    Ok(found)
 }
 
 fn output(command: &mut Command) -> Result<String> {
