@@ -118,7 +118,7 @@ impl Limits {
 /// # Errors
 /// When there is no response to bring back. Whatever a server may have seen was sent once.
 pub async fn forward(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     plan: &Plan<'_>,
     mut outgoing: Outgoing,
     record: &mut Option<Record>,
@@ -168,7 +168,7 @@ fn no_endpoints(plan: &Plan<'_>) -> Failure {
 
 /// One attempt at one endpoint. `again`: the head must be left for another one.
 async fn attempt(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     plan: &Plan<'_>,
     outgoing: &mut Outgoing,
     endpoint: &Arc<Endpoint>,

@@ -94,7 +94,7 @@ async fn answer(
 
 /// Takes a request that came in by a listener.
 async fn receive(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     entry: &Entry,
     table: &Table,
     inbound: &Inbound,
@@ -185,7 +185,7 @@ fn prepare(parts: &mut Parts, entry: &Entry) {
 /// Sends the request to the workload. It takes a Permit, so that nothing reaches the workload unasked.
 async fn to_local(
     _permit: Permit,
-    worker: &Worker,
+    worker: &Rc<Worker>,
     inbound: &Inbound,
     labels: SeriesKeyRef<'_>,
     outgoing: Outgoing,

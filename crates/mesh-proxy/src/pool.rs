@@ -57,8 +57,8 @@ struct Pool {
     endpoint: Weak<Endpoint>,
     idle_timeout: Duration,
     idle: Idle,
-    http2: Shared,
-    carried: Shared,
+    http2: Rc<Shared>,
+    carried: Rc<Shared>,
 }
 
 /// A connection, or a part of one, for one request.
@@ -86,7 +86,7 @@ impl Pools {
     /// When there is none and none can be made.
     pub async fn lease(
         &self,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         set: &EndpointSet,
         endpoint: &Arc<Endpoint>,
         link: Link,

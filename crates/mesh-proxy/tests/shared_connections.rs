@@ -7,6 +7,7 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use common::{Proxy, service};
@@ -132,4 +133,33 @@ async fn streams_that_are_given_up_wear_it_out_before_they_break_it() {
     );
     let silent = std::future::poll_fn(|cx| std::task::Poll::Ready(first.poll_data(cx).is_pending()));
     assert!(silent.await, "the open stream goes on");
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_fail_with_it() {
+    const WAITING: u32 = 20;
+    // Nobody takes the connection that fills its queue: those that come later are neither taken nor refused.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _filling = TcpStream::connect(address).await.unwrap();
+    let policy = "apiVersion: mesh.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: fraud, namespace: ml}\n\
+                  spec: {service: fraud, connection: {connectTimeout: 300ms}}\n---\n";
+    let proxy = Proxy::start(&format!("{}{policy}", service("fraud", "http", &[address])));
+    let refused = async |mut sender: SendRequest<Bytes>| {
+        let response = call(&mut sender, "/").await.unwrap();
+        assert_eq!(response.headers()["mesh-error"], "connect-failed");
+    };
+    let sender = connect(proxy.fraud_port).await;
+    let began = Instant::now();
+    refused(sender.clone()).await;
+    let alone = began.elapsed();
+    let began = Instant::now();
+    futures_util::future::join_all((0..WAITING).map(|_| refused(sender.clone()))).await;
+    let together = began.elapsed();
+    assert!(
+        together < alone * WAITING / 4,
+        "{together:?} for all, {alone:?} for one"
+    );
 }

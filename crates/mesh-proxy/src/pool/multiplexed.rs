@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{CONNECTION_WINDOW, Lease, Lent, Unanswered};
@@ -45,18 +46,21 @@ const SMALL_FRAMES: usize = 32 << 20;
 pub(super) struct Shared {
     window: u32,
     connections: RefCell<Vec<Rc<Multiplexed>>>,
-    /// One connection is opened at a time, and those who waited look again whether it serves them too.
-    opening: Semaphore,
+    /// Where it is told how opening another one ended, while that goes on.
+    opening: RefCell<Option<watch::Receiver<Opened>>>,
 }
+
+/// How opening a connection ended; none: it goes on.
+type Opened = Option<Result<(), Failure>>;
 
 impl Shared {
     /// None yet; `window`: how many bytes a stream may send ahead of its reader.
-    pub(super) fn new(window: u32) -> Self {
-        Self {
+    pub(super) fn new(window: u32) -> Rc<Self> {
+        Rc::new(Self {
             window,
             connections: RefCell::default(),
-            opening: Semaphore::new(1),
-        }
+            opening: RefCell::default(),
+        })
     }
 
     /// A stream of one of them, or of a new one.
@@ -64,21 +68,51 @@ impl Shared {
     /// # Errors
     /// When there is none and none can be made.
     pub(super) async fn lease(
-        &self,
-        worker: &Worker,
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
         set: &EndpointSet,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
     ) -> Result<Lease, Failure> {
-        if let Some(lease) = self.take_stream() {
-            return Ok(lease);
+        loop {
+            if let Some(lease) = self.take_stream() {
+                return Ok(lease);
+            }
+            let mut opening = self.opening(worker, set, endpoint);
+            match opening.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(Err(failure))) => return Err(failure.clone()),
+                Ok(_) => {}
+                Err(_) => return Err(Failure::new(Reason::ConnectFailed, "connecting was given up")),
+            }
         }
-        let Ok(_opening) = self.opening.acquire().await else {
-            return Err(Failure::new(Reason::ConnectFailed, "the pool is closed"));
-        };
-        if let Some(lease) = self.take_stream() {
-            return Ok(lease);
+    }
+
+    /// The opening of a connection. There is one at a time for all who wait, and it belongs to none of them: a client that
+    /// leaves ends its own request, and all are served, or fail, at the same time.
+    fn opening(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        set: &EndpointSet,
+        endpoint: &Arc<Endpoint>,
+    ) -> watch::Receiver<Opened> {
+        let mut opening = self.opening.borrow_mut();
+        // One without a sender ended without a word.
+        if let Some(opening) = opening.as_ref().filter(|it| it.has_changed().is_ok()) {
+            return opening.clone();
         }
-        let io = connect(worker, endpoint, Alpn::Http2, set.policy().connect_timeout).await?;
+        let (tell, told) = watch::channel(None);
+        *opening = Some(told.clone());
+        let (shared, worker, endpoint) = (Rc::clone(self), Rc::clone(worker), Arc::clone(endpoint));
+        let within = set.policy().connect_timeout;
+        tokio::task::spawn_local(async move {
+            let opened = shared.open(&worker, &endpoint, within).await;
+            shared.opening.take();
+            tell.send_replace(Some(opened));
+        });
+        told
+    }
+
+    async fn open(&self, worker: &Worker, endpoint: &Endpoint, within: Duration) -> Result<(), Failure> {
+        let io = connect(worker, endpoint, Alpn::Http2, within).await?;
         if endpoint.identity.is_some() && !io.agreed_on_http2() {
             return Err(Failure::new(
                 Reason::PeerRefused,
@@ -86,9 +120,8 @@ impl Shared {
             ));
         }
         let connection = Multiplexed::begin(worker, io, self.window).await?;
-        let lease = connection.lease();
         self.connections.borrow_mut().push(connection);
-        Ok(lease)
+        Ok(())
     }
 
     fn take_stream(&self) -> Option<Lease> {
