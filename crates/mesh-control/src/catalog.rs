@@ -8,20 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
-use mesh_api::document::{Document, Kind};
+use mesh_api::document::Kind;
 use mesh_api::name::{Name, ObjectName};
-use mesh_api::validate::Problem;
 
+use crate::source::kubernetes::gateway;
 use crate::view::View;
 
 pub mod documents;
 pub mod object;
 mod protocol;
+mod remarks;
+mod routes;
 mod services;
 mod workloads;
 
-use documents::{Documents, Settings, Touched, Verdict, Written};
+use documents::{Documents, Settings, Touched, Written};
 use object::{Change, Key, Keyed, Namespace, Pod, Service, Slice};
+pub use remarks::Remark;
+use routes::Routes;
 
 /// What a watch saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +40,10 @@ pub enum Event {
     Namespaces(Change<Namespace>),
     /// Of one of the mesh's own kinds.
     Documents(Kind, Change<Written>),
+    /// Of one kind of the Gateway API's routes.
+    Routes(gateway::Kind, Change<gateway::Parsed>),
+    /// Of ReferenceGrants.
+    Grants(Change<gateway::Grant>),
 }
 
 /// The objects of a Kubernetes cluster that matter to the mesh, and what follows from them.
@@ -47,6 +55,7 @@ pub struct Catalog {
     pods: BTreeMap<Key, Pod>,
     namespaces: BTreeMap<Key, Namespace>,
     documents: Documents,
+    routes: Routes,
     /// The slices of each Service.
     slices_of: BTreeMap<ObjectName, BTreeSet<Key>>,
     /// The slices that each pod is in.
@@ -59,32 +68,9 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Stale {
     mesh: bool,
+    routes: bool,
     services: BTreeSet<ObjectName>,
     pods: BTreeSet<Key>,
-}
-
-/// Something that people should know about an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Remark {
-    /// Kind and name, such as `ModelRoute ml/fraud`.
-    pub object: String,
-    /// Which field.
-    pub field: String,
-    /// What is wrong with it.
-    pub reason: String,
-    /// Whether the object counts all the same.
-    pub warning: bool,
-}
-
-impl Remark {
-    fn new(object: &impl ToString, problem: Problem, warning: bool) -> Self {
-        Self {
-            object: object.to_string(),
-            field: problem.field,
-            reason: problem.reason,
-            warning,
-        }
-    }
 }
 
 impl Catalog {
@@ -93,6 +79,7 @@ impl Catalog {
         Self {
             view: View::empty(&settings.trust_domain),
             documents: Documents::new(settings.clone()),
+            routes: Routes::default(),
             settings,
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -137,6 +124,18 @@ impl Catalog {
                     Self::put_document,
                     |catalog, key| catalog.drop_document(kind, key),
                 ),
+                Event::Routes(kind, change) => self.change(
+                    change,
+                    |catalog| catalog.routes.keys(kind),
+                    |catalog, route| catalog.stale.routes |= catalog.routes.put(route),
+                    |catalog, key| catalog.stale.routes |= catalog.routes.delete(kind, key),
+                ),
+                Event::Grants(change) => self.change(
+                    change,
+                    |catalog| catalog.routes.grants(),
+                    |catalog, grant| catalog.stale.routes |= catalog.routes.put_grant(grant),
+                    |catalog, key| catalog.stale.routes |= catalog.routes.delete_grant(key),
+                ),
             }
         }
         self.settle()
@@ -167,7 +166,10 @@ impl Catalog {
 
     /// Looks at what is stale. Whether the view says something else after it.
     fn settle(&mut self) -> bool {
-        let stale = mem::take(&mut self.stale);
+        let mut stale = mem::take(&mut self.stale);
+        if stale.routes {
+            stale.services.extend(self.compile_routes());
+        }
         let mut changed = stale.mesh && self.view.set_mesh(self.documents.mesh());
         for name in &stale.services {
             changed |= match self.compile_service(name) {
@@ -208,8 +210,9 @@ impl Catalog {
         }
     }
 
-    /// What pods behind it speak, its ports say.
+    /// What pods behind it speak, its ports say, and routes may be for it.
     fn service_changed(&mut self, name: ObjectName) {
+        self.stale.routes |= !self.routes.is_empty();
         let slices = self.slices_of.get(&name).into_iter().flatten();
         let endpoints = slices
             .filter_map(|key| self.slices.get(key))
@@ -343,56 +346,6 @@ impl Catalog {
     fn touched(&mut self, touched: Touched) {
         self.stale.mesh |= touched.mesh;
         self.stale.services.extend(touched.services);
-    }
-}
-
-/// What people are told.
-impl Catalog {
-    /// The mesh's own documents that are in force, in the order of kind and name.
-    pub fn documents(&self) -> impl Iterator<Item = &Arc<Document>> {
-        self.documents.verdicts().filter_map(|verdict| verdict.in_force)
-    }
-
-    /// What becomes of each object of the mesh's own kinds, in the same order.
-    pub fn verdicts(&self) -> impl Iterator<Item = Verdict<'_>> {
-        self.documents.verdicts()
-    }
-
-    /// What people should know about objects.
-    pub fn remarks(&self) -> Vec<Remark> {
-        let mut remarks = Vec::new();
-        for verdict in self.documents.verdicts() {
-            let object = format!("{} {}", verdict.written.kind, verdict.written.key);
-            let refused = verdict.refused.into_iter();
-            remarks.extend(refused.map(|problem| Remark::new(&object, problem, false)));
-            let missing = verdict.in_force.map(|document| self.missing(document));
-            let missing = missing.into_iter().flatten();
-            remarks.extend(missing.map(|problem| Remark::new(&object, problem, true)));
-        }
-        for service in self.services.values() {
-            let problems = services::problems(service).into_iter();
-            let object = format!("Service {}", service.name);
-            remarks.extend(problems.map(|problem| Remark::new(&object, problem, true)));
-        }
-        for namespace in self.namespaces.values() {
-            let problem = workloads::mtls_problem(&namespace.mtls);
-            remarks.extend(
-                problem.map(|problem| Remark::new(&format!("Namespace {}", namespace.name), problem, true)),
-            );
-        }
-        for pod in self.pods.values() {
-            let problems = workloads::problems(pod).into_iter();
-            remarks.extend(problems.map(|problem| Remark::new(&format!("Pod {}", pod.key), problem, true)));
-        }
-        remarks
-    }
-
-    /// What a document names that is not there.
-    pub fn missing(&self, document: &Document) -> Vec<Problem> {
-        mesh_api::validate::missing(document, &|name| {
-            let service = self.view.service(name)?;
-            Some(service.ports.iter().map(|port| port.name.clone()).collect())
-        })
     }
 }
 

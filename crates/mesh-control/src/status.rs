@@ -1,4 +1,5 @@
-//! What has come of the mesh's own objects, written to their status by whichever control plane of the mesh holds the lease.
+//! What has come of the mesh's own objects, and of routes of the Gateway API, written to their status by whichever control plane
+//! of the mesh holds the lease.
 //!
 //! What is written follows from the objects and from the proxies that follow this control plane; it is written when it
 //! differs from what is there, and no object more often than once in a [`PAUSE`].
@@ -22,6 +23,7 @@ use crate::source::kubernetes::resource;
 
 mod content;
 mod reach;
+mod routes;
 
 pub use content::status;
 pub use reach::{Count, Reach};
@@ -37,14 +39,16 @@ const FIELD_MANAGER: &str = "mesh-control";
 
 /// Writes for as long as this is polled.
 ///
-/// What is needed of the API server is `patch` of modelroutes/status, trafficpolicies/status and meshconfigs/status.
+/// What is needed of the API server is `patch` of modelroutes/status, trafficpolicies/status and meshconfigs/status, and of
+/// httproutes/status and grpcroutes/status.
 pub async fn keep(objects: &Objects, proxies: &Proxies, client: &Client) {
     let (mut changed, mut followed) = (objects.follow(), proxies.follow());
-    let mut written = BTreeMap::new();
+    let (mut written, mut routes) = (BTreeMap::new(), routes::Written::new());
     loop {
         changed.mark_unchanged();
         followed.mark_unchanged();
-        let all = write(objects, proxies, client, &mut written).await;
+        let mut all = write(objects, proxies, client, &mut written).await;
+        all &= routes::write(objects, client, &mut routes).await;
         tokio::select! {
             _ = changed.changed() => {}
             _ = followed.changed() => {}

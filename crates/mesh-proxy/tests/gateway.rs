@@ -13,7 +13,7 @@ use http::{Request, StatusCode, Version};
 use http_body_util::Full;
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::snapshot::{Snapshot, Version as Published};
-use mesh_control::source::kubernetes::gateway::{CrossNamespace, Parsed, Services, combine, compile};
+use mesh_control::source::kubernetes::gateway::{Parsed, Services, combine, compile};
 use serde_json::{Value, json};
 
 /// Services with one port, 80.
@@ -37,7 +37,7 @@ fn apply(proxy: &mut Proxy, rules: &Value) {
     });
     let parsed = Parsed::http(&serde_json::from_value(route).unwrap()).unwrap();
     let fraud: ObjectName = "ml/fraud".parse().unwrap();
-    let mut compiled = compile([&parsed], &Known, CrossNamespace::Allowed);
+    let mut compiled = compile([&parsed], &Known, []);
     let rules = compiled.rules.remove(&fraud).expect("the route is accepted");
     let table = proxy.shared.table.load_full().unwrap();
     let mut snapshot = Snapshot::clone(&table.snapshot);

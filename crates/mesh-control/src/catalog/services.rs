@@ -66,7 +66,7 @@ impl Catalog {
             addresses: service.addresses.clone(),
             policy: self.documents.policy(name),
             endpoints: self.endpoints(service).into(),
-            route: self.documents.route(name).cloned(),
+            route: self.route(name),
         })
     }
 

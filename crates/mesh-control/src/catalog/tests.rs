@@ -8,6 +8,7 @@ use serde_json::json;
 use super::object::{EndpointState, Mtls, ServicePort, SliceEndpoint};
 use super::*;
 
+mod gateway_routes;
 mod orders;
 
 fn settings() -> Settings {

@@ -1,12 +1,13 @@
 //! Objects of Kubernetes: watched, cut down to what the mesh needs as they come, and taken in as they change.
 //!
-//! What is needed of the API server is `get`, `list` and `watch` of pods, services and namespaces, of
-//! endpointslices.discovery.k8s.io, and of modelroutes, trafficpolicies and meshconfigs of mesh.dev.
+//! What is needed of the API server is `list` and `watch` of pods, services and namespaces, of
+//! endpointslices.discovery.k8s.io, of modelroutes, trafficpolicies and meshconfigs of mesh.dev, and of httproutes,
+//! grpcroutes and referencegrants of gateway.networking.k8s.io.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, Resource};
@@ -24,7 +25,8 @@ pub mod gateway;
 mod project;
 mod watch;
 
-use watch::{Missing, Watch};
+use gateway::{Grant, GrpcRoute, HttpRoute, Parsed, ReferenceGrant};
+use watch::{Projected, Watch};
 
 /// The most events that are taken in at once.
 const BATCH: usize = 1_024;
@@ -40,13 +42,36 @@ pub async fn follow(objects: Arc<Objects>, client: Client) {
         running: JoinSet::new(),
         kinds: BTreeSet::new(),
     };
-    watches.start::<Namespace, _>("namespaces", "", |it| project::namespace(&it), Event::Namespaces);
-    watches.start::<Service, _>("services", "", project::service, Event::Services);
-    watches.start::<Pod, _>("pods", UNFINISHED, project::pod, Event::Pods);
-    watches.start::<EndpointSlice, _>("endpointslices", "", |it| project::slice(&it), Event::Slices);
+    watches.start(
+        Watch::of("namespaces"),
+        |it: Namespace| project::namespace(&it),
+        Event::Namespaces,
+    );
+    watches.start(Watch::of("services"), project::service, Event::Services);
+    watches.start(Watch::of("pods").with(UNFINISHED), project::pod, Event::Pods);
+    watches.start(
+        Watch::of("endpointslices"),
+        |it: EndpointSlice| project::slice(&it),
+        Event::Slices,
+    );
     for kind in KINDS {
         watches.start_own(kind, &objects);
     }
+    watches.start(
+        Watch::of_optional("httproutes"),
+        |it: HttpRoute| Projected::named(Parsed::http(&it)),
+        |change| Event::Routes(gateway::Kind::Http, change),
+    );
+    watches.start(
+        Watch::of_optional("grpcroutes"),
+        |it: GrpcRoute| Projected::named(Parsed::grpc(&it)),
+        |change| Event::Routes(gateway::Kind::Grpc, change),
+    );
+    watches.start(
+        Watch::of_optional("referencegrants"),
+        |it: ReferenceGrant| Projected::named(Grant::new(it)),
+        Event::Grants,
+    );
     let Watches {
         // They end when this is dropped.
         running: _running,
@@ -91,36 +116,22 @@ struct Watches {
 }
 
 impl Watches {
-    /// A kind that Kubernetes itself has.
-    fn start<K, T>(
-        &mut self,
-        kind: &'static str,
-        fields: &'static str,
-        project: fn(K) -> watch::Projected<T>,
-        event: fn(Change<T>) -> Event,
-    ) where
+    /// A kind that has a type here.
+    fn start<K, T>(&mut self, watch: Watch, project: fn(K) -> Projected<T>, event: fn(Change<T>) -> Event)
+    where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
         T: Send + 'static,
     {
         let api: Api<K> = Api::all(self.client.clone());
-        let watch = Watch {
-            kind,
-            fields,
-            missing: Missing::Wrong,
-        };
         self.run(watch, api, project, event);
     }
 
-    /// One of the mesh's own kinds. It may not be installed, or not yet: then there are no objects of it.
+    /// One of the mesh's own kinds.
     fn start_own(&mut self, kind: Kind, objects: &Arc<Objects>) {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
-        let watch = Watch {
-            kind: plural(kind),
-            fields: "",
-            missing: Missing::Empty,
-        };
         let objects = Arc::clone(objects);
         let project = move |object| project::document(kind, object, objects.settings());
+        let watch = Watch::of_optional(plural(kind));
         self.run(watch, api, project, move |change| Event::Documents(kind, change));
     }
 
@@ -128,7 +139,7 @@ impl Watches {
         &mut self,
         watch: Watch,
         api: Api<K>,
-        project: impl Fn(K) -> watch::Projected<T> + Send + 'static,
+        project: impl Fn(K) -> Projected<T> + Send + 'static,
         event: impl Fn(Change<T>) -> Event + Send + Sync + 'static,
     ) where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,

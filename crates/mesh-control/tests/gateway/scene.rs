@@ -7,7 +7,7 @@ use mesh_api::matching::{self, Request};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::{Action, Asked, Filters, Route, Rule, Scheme};
 use mesh_control::source::kubernetes::gateway::{
-    Compiled, CrossNamespace, GrpcRoute, HttpRoute, Parsed, ReferenceGrant, Services, combine, compile,
+    Compiled, Grant, GrpcRoute, HttpRoute, Parsed, Services, combine, compile,
 };
 use serde_json::Value;
 
@@ -90,11 +90,11 @@ pub(crate) fn route(
 }
 
 pub(crate) fn compiled(yaml: &str) -> Compiled {
-    compile(&parsed(yaml), &services(), CrossNamespace::Allowed)
+    granted(yaml, &[])
 }
 
-pub(crate) fn granted(yaml: &str, grants: &[ReferenceGrant]) -> Compiled {
-    compile(&parsed(yaml), &services(), CrossNamespace::Granted(grants))
+pub(crate) fn granted(yaml: &str, grants: &[Grant]) -> Compiled {
+    compile(&parsed(yaml), &services(), grants)
 }
 
 /// The route of `web`.

@@ -2,9 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use mesh_control::source::kubernetes::gateway::{
-    CONTROLLER, Compiled, CrossNamespace, Parsed, ReferenceGrant, compile, parents,
-};
+use mesh_control::source::kubernetes::gateway::{CONTROLLER, Compiled, Grant, Parsed, compile, parents};
 use serde_json::json;
 
 use crate::scene::{compiled, get, granted, http_route, parsed, route, services, web};
@@ -162,8 +160,8 @@ fn references_are_resolved_or_say_why_not() {
         ("{name: v1, port: 80}", "ResolvedRefs", "all backends are there"),
         (
             "{name: web, namespace: other, port: 80}",
-            "ResolvedRefs",
-            "all backends are there",
+            "RefNotPermitted",
+            "no ReferenceGrant lets HTTPRoute ml/one refer to Service other/web",
         ),
         (
             "{name: gone, port: 80}",
@@ -201,11 +199,11 @@ fn references_are_resolved_or_say_why_not() {
 }
 
 #[test]
-fn where_grants_are_needed_they_are_asked_for() {
-    let grant = |from: serde_json::Value, to: serde_json::Value| -> ReferenceGrant {
+fn other_namespaces_have_to_let_routes_lead_to_them() {
+    let grant = |from: serde_json::Value, to: serde_json::Value| {
         let object =
             json!({"metadata": {"name": "g", "namespace": "other"}, "spec": {"from": [from], "to": [to]}});
-        serde_json::from_value(object).unwrap()
+        Grant::new(serde_json::from_value(object).unwrap()).unwrap()
     };
     let group = "gateway.networking.k8s.io";
     let from = json!({"group": group, "kind": "HTTPRoute", "namespace": "ml"});
@@ -255,6 +253,22 @@ fn where_grants_are_needed_they_are_asked_for() {
         assert_eq!(reasons(&compiled)[0].3, expected, "{grants:?}");
         let rule = &compiled.rules.values().next().unwrap()[0];
         assert_eq!(rule.backends()[0].invalid.is_none(), expected == "ResolvedRefs");
+    }
+}
+
+#[test]
+fn consumers_may_lead_back_to_where_their_requests_were_going() {
+    let other = "{group: '', kind: Service, name: web, namespace: other}";
+    for (parents, expected) in [
+        (other.to_owned(), "ResolvedRefs"),
+        // Requests to a Service of its own would go there too, by whomever they are.
+        (format!("{other}, {WEB}"), "RefNotPermitted"),
+        (WEB.to_owned(), "RefNotPermitted"),
+    ] {
+        let rules = "[{backendRefs: [{name: web, namespace: other, port: 80}]}]";
+        let compiled = compiled(&route("HTTPRoute", "ml", "one", 0, &parents, rules));
+        let found = reasons(&compiled);
+        assert!(found.iter().all(|it| it.3 == expected), "{parents}: {found:?}");
     }
 }
 
@@ -317,7 +331,7 @@ fn a_status_is_written_once_and_others_words_are_kept() {
     let theirs = json!([{"parentRef": {"name": "gateway"}, "controllerName": "example.com/gateway", "conditions": []}]);
     route.said = serde_json::from_value(theirs).unwrap();
     let verdicts = |route: &Parsed| {
-        let compiled = compile([route], &services(), CrossNamespace::Allowed);
+        let compiled = compile([route], &services(), []);
         compiled.verdicts.into_values().next().unwrap()
     };
     let written = parents(&route, &verdicts(&route), &at(1)).unwrap();

@@ -27,14 +27,14 @@ pub(super) struct Watch {
     /// The kind's plural, for messages.
     pub(super) kind: &'static str,
     /// Which fields objects must have; empty: any.
-    pub(super) fields: &'static str,
+    fields: &'static str,
     /// What it means when there is no such kind.
-    pub(super) missing: Missing,
+    missing: Missing,
 }
 
 /// What it means when there is no such kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+enum Missing {
     /// That something is wrong.
     Wrong,
     /// That there are no objects of it.
@@ -49,7 +49,36 @@ pub(super) enum Projected<T> {
     Nameless,
 }
 
+impl<T> Projected<T> {
+    /// What was read of an object; none: it has no name that could be one.
+    pub(super) fn named(read: Option<T>) -> Self {
+        read.map_or(Self::Nameless, Self::Kept)
+    }
+}
+
 impl Watch {
+    /// Of a kind that is always there.
+    pub(super) const fn of(kind: &'static str) -> Self {
+        Self {
+            kind,
+            fields: "",
+            missing: Missing::Wrong,
+        }
+    }
+
+    /// Of a kind that may not be installed, or not yet: then there are no objects of it.
+    pub(super) const fn of_optional(kind: &'static str) -> Self {
+        Self {
+            missing: Missing::Empty,
+            ..Self::of(kind)
+        }
+    }
+
+    /// Of those of its objects alone whose fields are so.
+    pub(super) const fn with(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
+    }
+
     /// Tells of everything, for as long as somebody listens.
     pub(super) async fn run<K, T>(
         self,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use mesh_api::name::ObjectName;
 use mesh_api::route::Backend;
 
+use super::Services;
+use super::grants::Grants;
 use super::names::Names;
 use super::parsed::{Parsed, PathFilters, RuleParts};
 use super::status::Judgement;
-use super::types::{BackendRef, GROUP, ReferenceGrant};
-use super::{CrossNamespace, Services};
+use super::types::BackendRef;
 
 /// A route with its backends.
 #[derive(Debug)]
@@ -35,17 +36,13 @@ struct Broken {
 }
 
 /// Resolves the backends of a route.
-pub(super) fn resolve<'a>(
-    route: &'a Parsed,
-    services: &impl Services,
-    cross_namespace: CrossNamespace<'_>,
-) -> Resolved<'a> {
+pub(super) fn resolve<'a>(route: &'a Parsed, services: &impl Services, grants: &Grants<'_>) -> Resolved<'a> {
     let mut broken: Vec<Broken> = Vec::new();
     let mut rules = Vec::new();
     for rule in route.rules.iter().flatten() {
         let mut names = Names::default();
         let backends = rule.backends.iter().map(|(said, filters)| {
-            let found = reference(route, said, services, cross_namespace);
+            let found = reference(route, said, services, grants);
             let backend = Backend {
                 name: names.unique(&said.name),
                 service: found.service,
@@ -83,12 +80,7 @@ struct Found {
     broken: Option<Broken>,
 }
 
-fn reference(
-    route: &Parsed,
-    said: &BackendRef,
-    services: &impl Services,
-    allowed: CrossNamespace<'_>,
-) -> Found {
+fn reference(route: &Parsed, said: &BackendRef, services: &impl Services, grants: &Grants<'_>) -> Found {
     let namespace = match said.namespace.as_deref().map(str::parse) {
         Some(Ok(namespace)) => Ok(namespace),
         Some(Err(_)) => Err("its namespace is none"),
@@ -132,12 +124,7 @@ fn reference(
         let why = format!("{kind} {service} is no kind of backend: use a Service");
         return broken(service, "InvalidKind", why);
     }
-    if let CrossNamespace::Granted(grants) = allowed
-        && service.namespace != route.key.namespace
-        && !grants
-            .iter()
-            .any(|grant| grants_reference(grant, route, &service))
-    {
+    if !grants.permit(route, &service) {
         let why = format!(
             "no ReferenceGrant lets {} refer to Service {service}",
             route.origin()
@@ -162,23 +149,4 @@ fn reference(
             broken(service, "BackendNotFound", why)
         }
     }
-}
-
-fn grants_reference(grant: &ReferenceGrant, route: &Parsed, service: &ObjectName) -> bool {
-    let from = |it: &super::GrantFrom| {
-        it.group == GROUP
-            && it.kind == route.key.kind.as_str()
-            && it.namespace == route.key.namespace.as_str()
-    };
-    let to = |it: &super::GrantTo| {
-        it.group.is_empty()
-            && it.kind == "Service"
-            && it
-                .name
-                .as_deref()
-                .is_none_or(|name| name == service.name.as_str())
-    };
-    grant.metadata.namespace.as_deref() == Some(service.namespace.as_str())
-        && grant.spec.from.iter().any(from)
-        && grant.spec.to.iter().any(to)
 }

@@ -8,6 +8,7 @@ mod attach;
 mod backends;
 mod combine;
 mod filters;
+mod grants;
 mod grpc_route;
 mod http_route;
 mod names;
@@ -22,7 +23,9 @@ use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::Rule;
 
 pub use combine::combine;
-pub use parsed::{Key, Parsed};
+pub use grants::Grant;
+use grants::Grants;
+pub use parsed::{Key, Kind, Parsed};
 pub use status::{CONTROLLER, Judgement, Verdict, parents};
 pub use types::*;
 
@@ -35,16 +38,6 @@ pub trait Services {
     fn is_routable(&self, service: &ObjectName) -> bool;
 }
 
-/// Whether routes may lead to Services of other namespaces.
-#[derive(Clone, Copy, Debug)]
-pub enum CrossNamespace<'a> {
-    /// They may, as the Gateway API has it for meshes: any workload can call those Services anyway (GEP-1294, "Namespace
-    /// boundaries").
-    Allowed,
-    /// Where one of these says so.
-    Granted(&'a [ReferenceGrant]),
-}
-
 /// What routes come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
@@ -54,17 +47,19 @@ pub struct Compiled {
     pub verdicts: BTreeMap<Key, Vec<Verdict>>,
 }
 
-/// Compiles routes. The order they come in does not matter.
+/// Compiles routes, which lead to Services of other namespaces where a grant says that they may. The order they come in does
+/// not matter.
 pub fn compile<'a>(
     routes: impl IntoIterator<Item = &'a Parsed>,
     services: &impl Services,
-    cross_namespace: CrossNamespace<'_>,
+    grants: impl IntoIterator<Item = &'a Grant>,
 ) -> Compiled {
+    let grants = Grants::new(grants);
     let mut routes: Vec<&Parsed> = routes.into_iter().collect();
     routes.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
     let resolved: Vec<_> = routes
         .iter()
-        .map(|route| backends::resolve(route, services, cross_namespace))
+        .map(|route| backends::resolve(route, services, &grants))
         .collect();
     let attached = attach::attach(&routes, services);
     let mut compiled = Compiled::default();

@@ -45,6 +45,8 @@ pub struct Parsed {
     pub key: Key,
     /// Its `metadata.generation`.
     pub generation: Option<i64>,
+    /// Its `metadata.resourceVersion`.
+    pub version: Box<str>,
     /// Since when it is there, in seconds since 1970.
     pub created: i64,
     /// Its parents that are Services.
@@ -143,6 +145,7 @@ impl Parsed {
                 kind,
             },
             generation: metadata.generation,
+            version: metadata.resource_version.as_deref().unwrap_or_default().into(),
             created: metadata
                 .creation_timestamp
                 .as_ref()
@@ -152,8 +155,20 @@ impl Parsed {
         })
     }
 
+    /// Whether the same rules come of it as of this one of the same name, whatever their status says.
+    pub fn compiles_as(&self, other: &Self) -> bool {
+        self.created == other.created && self.parents == other.parents && self.rules == other.rules
+    }
+
+    /// Whether all its parents that are Services are in this namespace, and there are some.
+    pub(super) fn is_for_none_but(&self, namespace: &Name) -> bool {
+        let mut services = self.parents.iter().map(|parent| parent.service.as_ref());
+        !self.parents.is_empty()
+            && services.all(|service| service.is_some_and(|service| service.namespace == *namespace))
+    }
+
     /// As messages name it.
-    pub(super) fn origin(&self) -> Origin {
+    pub fn origin(&self) -> Origin {
         let Key {
             namespace,
             name,

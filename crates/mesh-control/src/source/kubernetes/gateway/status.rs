@@ -30,7 +30,8 @@ impl Judgement {
         }
     }
 
-    pub(super) fn bad(reason: &'static str, message: String) -> Self {
+    /// That it does not hold.
+    pub fn bad(reason: &'static str, message: String) -> Self {
         let holds = false;
         Self {
             holds,
