@@ -3,6 +3,10 @@
 //!
 //! `cargo build --workspace --bins && cargo test -p mesh-e2e --test kubernetes -- --test-threads=1`
 
+#[path = "kubernetes/catalog.rs"]
+mod catalog;
+#[path = "kubernetes/control.rs"]
+mod control;
 #[path = "kubernetes/injected.rs"]
 mod injected;
 #[path = "kubernetes/installing.rs"]
@@ -17,6 +21,8 @@ mod pods;
 mod refused;
 #[path = "kubernetes/rollout.rs"]
 mod rollout;
+#[path = "kubernetes/routes.rs"]
+mod routes;
 #[path = "kubernetes/servers.rs"]
 mod servers;
 #[path = "kubernetes/sidecar.rs"]

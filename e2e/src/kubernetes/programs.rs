@@ -25,6 +25,11 @@ const HELM: Module = Module {
     builds: "helm.sh/helm/v3",
     requires: include_str!("../../cluster/tools/helm/go.mod"),
 };
+const GATEWAY_API: Module = Module {
+    name: "gateway-api",
+    builds: "sigs.k8s.io/gateway-api",
+    requires: include_str!("../../cluster/tools/gateway-api/go.mod"),
+};
 /// Folders of programs that are seldom in a user's PATH.
 const FOLDERS: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/lib/cni"];
 
@@ -118,7 +123,7 @@ impl Program {
                 .find_map(|folder| Some(folder.join(self.0)).filter(|file| file.is_file()))
                 .ok_or_else(|| missing(Path::new("PATH")));
         };
-        let folder = cache().join(format!("{}-{}", module.name, module.version()));
+        let folder = module.folder();
         let file = folder.join(self.0);
         if file.is_file() {
             Ok(file)
@@ -137,7 +142,26 @@ impl Program {
     }
 }
 
+/// The file of one of the Gateway API's kinds, such as `httproutes`, in its standard channel.
+///
+/// # Errors
+/// When it is not on this machine.
+pub(super) fn gateway_kind(plural: &'static str) -> Result<PathBuf, Missing> {
+    let looked = GATEWAY_API.folder();
+    let file = looked.join(format!("gateway.networking.k8s.io_{plural}.yaml"));
+    let missing = Missing {
+        program: plural,
+        looked,
+    };
+    if file.is_file() { Ok(file) } else { Err(missing) }
+}
+
 impl Module {
+    /// Where provisioning puts what it builds.
+    fn folder(&self) -> PathBuf {
+        cache().join(format!("{}-{}", self.name, self.version()))
+    }
+
     /// The version of what it builds, as `e2e/cluster/provision` reads it.
     fn version(&self) -> &'static str {
         let mut lines = self.requires.lines();
@@ -169,7 +193,13 @@ mod tests {
 
     #[test]
     fn a_module_s_folder_is_named_after_the_version_of_what_it_builds() {
-        for (module, start) in [(KUBERNETES, "v1."), (COREDNS, "v1."), (HELM, "v3.")] {
+        let modules = [
+            (KUBERNETES, "v1."),
+            (COREDNS, "v1."),
+            (HELM, "v3."),
+            (GATEWAY_API, "v1."),
+        ];
+        for (module, start) in modules {
             assert!(module.version().starts_with(start), "{}", module.version());
         }
     }
