@@ -7,6 +7,8 @@
 mod catalog;
 #[path = "kubernetes/control.rs"]
 mod control;
+#[path = "kubernetes/gateway.rs"]
+mod gateway;
 #[path = "kubernetes/injected.rs"]
 mod injected;
 #[path = "kubernetes/installing.rs"]
