@@ -2,6 +2,7 @@
 
 mod control;
 pub(crate) mod documents;
+mod endpoints;
 mod fault;
 pub(crate) mod in_force;
 mod manifest;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_api::document::{Document, ServiceSpec};
+use mesh_api::document::{Document, ServicePortSpec, ServiceSpec};
 use mesh_api::name::ObjectName;
 use mesh_api::route::{Backend, Route};
 use mesh_api::wire::admin::{Path, Traffic};
@@ -178,6 +178,8 @@ impl<'a> Mesh<'a> {
                         mesh.routes.insert(route.service.clone(), route);
                     }
                 }
+                // What serves nothing is nobody's endpoint.
+                Document::Workload(object) if object.spec.ports.is_empty() => {}
                 Document::Workload(object) => mesh.labels.push((name, &object.metadata.labels)),
                 Document::MeshConfig(_) | Document::TrafficPolicy(_) => {}
             }
@@ -196,7 +198,9 @@ impl<'a> Mesh<'a> {
                 .all(|(key, value)| labels.get(key) == Some(value));
             !spec.selector.is_empty() && workload.namespace == service.namespace && all
         });
-        selected.count() + spec.external.len()
+        let external =
+            |port: &ServicePortSpec| spec.external.iter().filter(|it| it.port == port.name).count();
+        selected.count() + spec.ports.iter().map(external).max().unwrap_or_default()
     }
 
     fn is_backend(&self, service: &ObjectName) -> bool {
