@@ -1,6 +1,7 @@
 //! The control plane reads Services, pods and the mesh's own objects as they change, and says on status what has come of them.
 
 use anyhow::Result;
+use mesh_api::route::Route;
 use mesh_api::snapshot::Service;
 use mesh_e2e::wait;
 
@@ -107,7 +108,7 @@ async fn objects_are_read_as_they_change_and_their_status_is_written() -> Result
     wait::until("the kind", async || Ok(kubectl.apply(ROUTE).ok())).await?;
     let weights = |wanted: [u32; 2]| {
         move |service: &Service| {
-            let backends = service.route.iter().flat_map(|route| route.backends());
+            let backends = service.route.iter().flat_map(Route::backends);
             backends.map(|backend| backend.weight).eq(wanted)
         }
     };

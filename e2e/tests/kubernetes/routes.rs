@@ -2,6 +2,7 @@
 //! come of them, beside what other controllers say.
 
 use anyhow::{Context as _, Result};
+use mesh_api::route::Route;
 use mesh_api::snapshot::Service;
 use mesh_e2e::kubernetes::install_gateway_api;
 use serde_json::{Value, json};
@@ -72,7 +73,7 @@ const RESOLVED: &str = "True ResolvedRefs";
 
 /// Backends with their weights, and whether they can be used.
 fn backends(service: &Service) -> Vec<(String, u32, bool)> {
-    let backends = service.route.iter().flat_map(|route| route.backends());
+    let backends = service.route.iter().flat_map(Route::backends);
     let backends = backends.map(|it| (it.service.to_string(), it.weight, it.invalid.is_none()));
     backends.collect()
 }

@@ -158,8 +158,9 @@ fn port(port: &ServicePort, behind: Option<u16>) -> Option<Value> {
 fn workload(pod: &Pod, endpoints: &Endpoints) -> Option<Value> {
     let spec = pod.spec.as_ref()?;
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    let ports = endpoints.of_workload(&place(&pod.metadata));
-    let ports = ports
+    let place = place(&pod.metadata);
+    let ports = endpoints
+        .of_workload(&place)
         .map(|number| json!({"name": format!("port-{number}"), "port": number, "appProtocol": AppProtocol::Detect.as_str()}));
     let spec = json!({
         "serviceAccount": spec.service_account_name.as_deref().unwrap_or("default"),

@@ -1,5 +1,6 @@
 //! Routes of the Gateway API beside Services, ReferenceGrants and ModelRoutes.
 
+use mesh_api::route::Route;
 use serde_json::Value;
 
 use super::*;
@@ -29,7 +30,7 @@ fn to(backend: &Value) -> Event {
 /// The Services that `ml/s` leads to, and those that it only seems to.
 fn backends(catalog: &Catalog) -> Vec<String> {
     let service = catalog.view().service(&"ml/s".parse().unwrap()).unwrap();
-    let backends = service.route.iter().flat_map(|route| route.backends());
+    let backends = service.route.iter().flat_map(Route::backends);
     let backends = backends.map(|backend| match backend.invalid {
         Some(_) => format!("{}?", backend.service),
         None => backend.service.to_string(),
