@@ -91,7 +91,10 @@ fn read_token(path: &std::path::Path) -> Result<String, ObtainError> {
 }
 
 /// A new key, and a request (PKCS #10, DER) for exactly this identity.
-pub(super) fn request_for(identity: &Identity) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
+///
+/// # Errors
+/// When the key or the request can't be made.
+pub fn request_for(identity: &Identity) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
