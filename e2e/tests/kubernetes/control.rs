@@ -68,7 +68,7 @@ impl Control {
     }
 
     /// What is published.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> Arc<View> {
         self.plane.publisher().current().view
     }
 

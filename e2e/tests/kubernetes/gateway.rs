@@ -113,8 +113,8 @@ async fn start(namespace: &Namespace) -> Result<()> {
 
 /// Waits until the mesh says so of a route: of `Accepted` and `ResolvedRefs`, `True` or `False` with its reason.
 async fn says(namespace: &Namespace, route: &str, expected: [&str; 2]) -> Result<()> {
-    let mut last = String::new();
-    let found = namespace.until(&format!("the conditions of {route}"), async || {
+    let (what, mut last) = (format!("the conditions of {route}"), String::new());
+    let found = namespace.until(&what, async || {
         let status = namespace.get(route)?["status"].take();
         last = status.to_string();
         let said = ["Accepted", "ResolvedRefs"].map(|name| {
