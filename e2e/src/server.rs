@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,7 +49,18 @@ pub enum Conduct {
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    end: watch::Sender<End>,
+}
+
+/// Whether a server is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is not.
+    NotYet,
+    /// When everything is answered.
+    Answered,
+    /// At once.
+    Now,
 }
 
 #[derive(Debug)]
@@ -95,13 +107,9 @@ impl Server {
             seen: Mutex::default(),
         });
         let address = listener.local_addr()?;
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
-        Ok(Self {
-            shared,
-            address,
-            stop,
-        })
+        let (end, ends) = watch::channel(End::NotYet);
+        tokio::spawn(accept(listener, Arc::clone(&shared), ends));
+        Ok(Self { shared, address, end })
     }
 
     /// Its name.
@@ -144,28 +152,35 @@ impl Server {
         let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(id).copied().unwrap_or_default()
     }
+
+    /// Listens no more, answers what it was asked, and returns when the last stream is over.
+    pub async fn drain(&self) {
+        self.end.send_replace(End::Answered);
+        // Whoever accepts or serves is told by a receiver of its own, and drops it when it is done.
+        self.end.closed().await;
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.end.send_replace(End::Now);
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut ends: watch::Receiver<End>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
+            _ = ends.changed() => return,
         };
         if let Ok((stream, _)) = accepted {
-            tokio::spawn(serve(stream, Arc::clone(&shared), stopped.clone()));
+            tokio::spawn(serve(stream, Arc::clone(&shared), ends.clone()));
         }
     }
 }
 
 /// Serves a connection until it ends, the server stops, or a request kills it.
-async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>, mut ends: watch::Receiver<End>) {
     let _ = stream.set_nodelay(true);
     let Ok(stream) = stream.into_std() else { return };
     let Ok(handle) = stream.try_clone() else { return };
@@ -181,14 +196,20 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
         .http2()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // A client that leaves is no concern of the server's.
-        _ = connection => {}
-        _ = stopped.changed() => {}
-        () = death.notified() => {
-            // Closing then sends a reset.
-            let _ = socket2::SockRef::from(&handle).set_linger(Some(Duration::ZERO));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            // A client that leaves is no concern of the server's.
+            _ = connection.as_mut() => return,
+            told = ends.changed() => match *ends.borrow_and_update() {
+                End::Answered if told.is_ok() => connection.as_mut().graceful_shutdown(),
+                _ => return,
+            },
+            () = death.notified() => {
+                // Closing then sends a reset.
+                let _ = socket2::SockRef::from(&handle).set_linger(Some(Duration::ZERO));
+                return;
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Load from a pod: clients that send one request after the other, and streams of events, until they are told to end.
 //!
 //! `model-client HOST:PORT` prints a line of JSON every half second, with all that was counted so far: `done` requests and
-//! events, those of the requests `by` the server that answered, and what `failed`, with the last reason.
+//! events, those of the requests `by` the server that answered, the `streams` that came to their end, and what `failed`,
+//! with the last reason.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How far apart the events of a stream are, in milliseconds.
 const PACE: u32 = 200;
-/// More events than any scenario lasts.
-const EVENTS: u32 = 1_000_000;
+/// What the last event of a stream says.
+const LAST: &[u8] = b"data: [DONE]\n\n";
 
 /// Sends requests until it is told to end, and counts
 #[derive(Clone, Debug, Parser)]
@@ -41,6 +42,10 @@ struct Arguments {
     /// How many streams of events are open
     #[arg(long, default_value_t = 0)]
     streams: usize,
+    /// How many events a stream has before the next one begins, a fifth of a second apart; more than anybody waits for, unless
+    /// it is said
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u32,
 }
 
 /// What has happened so far.
@@ -48,6 +53,7 @@ struct Arguments {
 struct Counts {
     done: u64,
     by: BTreeMap<String, u64>,
+    streams: u64,
     failed: u64,
     reason: String,
 }
@@ -57,12 +63,14 @@ type Shared = Arc<Mutex<Counts>>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    // Once: a name server that comes and goes is not what is looked at.
+    let address = resolve(&arguments.at).await?;
     let counts = Shared::default();
     for number in 0..arguments.clients {
-        tokio::spawn(requests(arguments.clone(), number, Arc::clone(&counts)));
+        tokio::spawn(requests(arguments.clone(), address, number, Arc::clone(&counts)));
     }
     for _ in 0..arguments.streams {
-        tokio::spawn(streams(arguments.clone(), Arc::clone(&counts)));
+        tokio::spawn(streams(arguments.clone(), address, Arc::clone(&counts)));
     }
     let mut told_to_end = signal(SignalKind::terminate())?;
     loop {
@@ -72,12 +80,13 @@ async fn main() -> Result<()> {
             let Counts {
                 done,
                 by,
+                streams,
                 failed,
                 reason,
             } = &*counts;
             println!(
                 "{}",
-                json!({"done": done, "by": by, "failed": failed, "reason": reason})
+                json!({"done": done, "by": by, "streams": streams, "failed": failed, "reason": reason})
             );
         }
         if ends.is_ok() {
@@ -87,19 +96,20 @@ async fn main() -> Result<()> {
 }
 
 /// One client. A connection that breaks is a failure, and the next one is made.
-async fn requests(arguments: Arguments, number: usize, counts: Shared) {
+async fn requests(arguments: Arguments, address: SocketAddr, number: usize, counts: Shared) {
     loop {
-        let Err(error) = on_one_connection(&arguments, number, &counts).await;
+        let Err(error) = on_one_connection(&arguments, address, number, &counts).await;
         failed(&counts, &error).await;
     }
 }
 
 async fn on_one_connection(
     arguments: &Arguments,
+    address: SocketAddr,
     number: usize,
     counts: &Shared,
 ) -> Result<std::convert::Infallible> {
-    let mut client = Http1::connect(resolve(&arguments.at).await?).await?;
+    let mut client = Http1::connect(address).await?;
     loop {
         let request = request(Method::POST, &arguments.path)
             .header("host", &arguments.at)
@@ -116,29 +126,34 @@ async fn on_one_connection(
     }
 }
 
-/// One stream. When it breaks it is a failure, and the next one begins.
-async fn streams(arguments: Arguments, counts: Shared) {
+/// One stream after the other. When one breaks it is a failure.
+async fn streams(arguments: Arguments, address: SocketAddr, counts: Shared) {
     loop {
-        let Err(error) = one_stream(&arguments, &counts).await;
-        failed(&counts, &error).await;
+        if let Err(error) = one_stream(&arguments, address, &counts).await {
+            failed(&counts, &error).await;
+        }
     }
 }
 
-async fn one_stream(arguments: &Arguments, counts: &Shared) -> Result<std::convert::Infallible> {
-    let mut client = Http1::connect(resolve(&arguments.at).await?).await?;
+async fn one_stream(arguments: &Arguments, address: SocketAddr, counts: &Shared) -> Result<()> {
+    let mut client = Http1::connect(address).await?;
     let request = request(Method::POST, &arguments.path)
         .header("host", &arguments.at)
         .header("content-type", "application/json")
-        .header("x-stream", format!("{EVENTS},{PACE}"))
+        .header("x-stream", format!("{},{PACE}", arguments.events))
         .body(full(arguments.body.clone()))?;
     let response = client.begin(request).await?;
     ensure!(response.status().is_success(), "{response:?}");
     let mut body = response.into_body();
-    loop {
-        let piece = next_piece(&mut body).await?;
-        piece.context("an event stream ended")?;
+    let mut end = Vec::new();
+    while let Some(piece) = next_piece(&mut body).await? {
+        end.extend_from_slice(piece.data_ref().map_or(&[][..], |data| data));
+        end.drain(..end.len().saturating_sub(LAST.len()));
         counts.lock().unwrap_or_else(PoisonError::into_inner).done += 1;
     }
+    ensure!(end == LAST, "an event stream ended before its last event");
+    counts.lock().unwrap_or_else(PoisonError::into_inner).streams += 1;
+    Ok(())
 }
 
 async fn resolve(at: &str) -> Result<SocketAddr> {
