@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod pki;
 mod port_forward;
+mod processes;
 mod programs;
 mod state;
 

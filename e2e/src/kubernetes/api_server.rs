@@ -10,6 +10,7 @@ use super::kubectl::Kubectl;
 use super::network::{API_SERVICE, Node, SERVICES};
 use super::pki::Pki;
 use super::programs::Program;
+use super::state::State;
 use crate::net::free_port;
 use crate::process::Process;
 use crate::wait;
@@ -116,9 +117,10 @@ pub(super) fn etcd(folder: &Path, clients: &str, peers: &str) -> Vec<String> {
 }
 
 /// The arguments of an API server with nodes.
-pub(super) fn in_cluster(pki: &Path, node: Node) -> Vec<String> {
+pub(super) fn in_cluster(state: &State, node: Node) -> Vec<String> {
+    let pki = state.pki();
     let file = |name: &str| pki.join(name).display().to_string();
-    let mut arguments = arguments(pki, "127.0.0.1:2379");
+    let mut arguments = arguments(&pki, "127.0.0.1:2379");
     arguments.extend([
         "--bind-address=0.0.0.0".into(),
         "--secure-port=6443".into(),
@@ -129,6 +131,8 @@ pub(super) fn in_cluster(pki: &Path, node: Node) -> Vec<String> {
         format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
         format!("--kubelet-client-key={}", file("kubelet-client.key")),
         "--kubelet-preferred-address-types=InternalIP".into(),
+        format!("--audit-policy-file={}", state.audit_policy(node).display()),
+        format!("--audit-log-path={}", state.audit(node).display()),
     ]);
     arguments
 }

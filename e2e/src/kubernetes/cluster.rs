@@ -1,16 +1,20 @@
 //! A cluster that scenarios share: the one that `KUBECONFIG` names, or the tests' own.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::host;
 use super::image::Archive;
 use super::images::{self, Image, REGISTRY, REGISTRY_VARIABLE};
 use super::kubectl::{KUBECONFIG_VARIABLE, Kubectl};
+use super::network::{FIRST, Node};
+use super::processes;
 use super::state::State;
 use crate::process::binary;
 
@@ -21,6 +25,8 @@ pub struct Cluster {
     registry: String,
     /// Its end takes the cluster down, also when this process is killed.
     own: Option<ChildStdin>,
+    /// What its nodes have of this build.
+    loaded: Mutex<Vec<Image>>,
 }
 
 impl Cluster {
@@ -52,6 +58,7 @@ impl Cluster {
                 kubectl: Kubectl::new(&kubeconfig)?,
                 registry,
                 own: None,
+                loaded: Mutex::default(),
             });
         }
         // Whoever takes it down waits from now on, so that nothing is left when bringing it up fails or is interrupted.
@@ -68,6 +75,7 @@ impl Cluster {
             kubectl: Kubectl::new(&kubeconfig)?,
             registry: REGISTRY.to_owned(),
             own: Some(own),
+            loaded: Mutex::default(),
         })
     }
 
@@ -86,14 +94,16 @@ impl Cluster {
         self.own.is_some()
     }
 
-    /// Sees to it that nodes have these images of this build. Another cluster pulls them from where it was told.
+    /// Sees to it that nodes have these images of this build, each once. Another cluster pulls them from where it was told.
     ///
     /// # Errors
     /// When an image can't be made or imported.
     pub fn load(&self, images: &[Image]) -> Result<()> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         for image in images {
-            if self.is_own() {
+            if self.is_own() && !loaded.contains(image) {
                 host::load(&images::build(*image, REGISTRY)?)?;
+                loaded.push(*image);
             }
         }
         Ok(())
@@ -106,6 +116,36 @@ impl Cluster {
     pub fn load_archive(&self, archive: &Archive) -> Result<()> {
         ensure!(self.is_own(), "{} is not made for other clusters", archive.name());
         host::load(archive)
+    }
+
+    /// The key that tokens of service accounts are signed with; none: it is another cluster's.
+    pub fn token_key(&self) -> Option<PathBuf> {
+        self.is_own().then(|| State::new().pki().join("tokens.key"))
+    }
+
+    /// What an account has asked of the API server so far: events of its audit log, the oldest first.
+    ///
+    /// # Errors
+    /// When the cluster is another one, or the log can't be read.
+    pub fn audited(&self, account: &str) -> Result<Vec<Value>> {
+        ensure!(self.is_own(), "the audit log of other clusters is out of reach");
+        let file = State::new().audit(Node(FIRST));
+        let log = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let user = format!("system:serviceaccount:{account}");
+        // The last line may not be whole yet.
+        let events = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+        Ok(events
+            .filter(|event: &Value| event["user"]["username"] == user.as_str())
+            .collect())
+    }
+
+    /// Kills the processes of a program in a pod, which the pod's UID names, without a warning.
+    ///
+    /// # Errors
+    /// When the cluster is another one, or there is no such process.
+    pub fn kill(&self, uid: &str, program: &str) -> Result<()> {
+        ensure!(self.is_own(), "processes of other clusters are out of reach");
+        processes::kill(uid, program)
     }
 
     /// Adds nodes until there are so many; each is in a zone of its own.

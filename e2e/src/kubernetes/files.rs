@@ -24,10 +24,24 @@ pub(super) fn write(state: &State, node: Node) -> Result<()> {
     document("kubelet.json", &kubelet(state, node))?;
     document("kube-proxy.json", &kube_proxy(state, node))?;
     document("cni/mesh.conflist", &cni(node))?;
+    fs::write(state.audit_policy(node), audit_policy().to_string())?;
     fs::write(folder.join("containerd.toml"), containerd(state, node)?)?;
     // Pods that use the node's resolver get one that refuses.
     fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
     Ok(())
+}
+
+/// What pods ask of the API server is written down, but nothing of what they say or are told: there are tokens in it.
+fn audit_policy() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        ],
+    })
 }
 
 fn kubelet(state: &State, node: Node) -> Value {

@@ -129,7 +129,7 @@ fn start(state: &State, node: Node) -> Result<Vec<(&'static str, Child)>> {
             Program::ETCD,
             &api_server::etcd(&state.node(node).join("etcd"), "127.0.0.1:2379", "127.0.0.1:2380"),
         )?;
-        program(Program::API_SERVER, &api_server::in_cluster(&state.pki(), node))?;
+        program(Program::API_SERVER, &api_server::in_cluster(state, node))?;
         wait_for_api(state)?;
         let common = |name: &str| {
             vec![

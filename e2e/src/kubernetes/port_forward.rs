@@ -21,7 +21,7 @@ impl PortForward {
     ///
     /// # Errors
     /// When `kubectl` does not.
-    pub(super) fn start(kubectl: &Kubectl, to: &str, port: u16) -> Result<Self> {
+    pub fn start(kubectl: &Kubectl, to: &str, port: u16) -> Result<Self> {
         let mut command = kubectl.command();
         command
             .args(["port-forward", "--address=127.0.0.1", to, &format!(":{port}")])

@@ -63,6 +63,15 @@ impl State {
         self.node(node).join("log")
     }
 
+    /// Which requests the API server writes down, and where.
+    pub(super) fn audit_policy(&self, node: Node) -> PathBuf {
+        self.node(node).join("audit-policy.json")
+    }
+
+    pub(super) fn audit(&self, node: Node) -> PathBuf {
+        self.logs(node).join("audit.log")
+    }
+
     pub(super) fn containerd(&self, node: Node) -> PathBuf {
         self.node(node).join("containerd.sock")
     }
