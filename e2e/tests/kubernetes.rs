@@ -3,16 +3,28 @@
 //!
 //! `cargo build --workspace --bins && cargo test -p mesh-e2e --test kubernetes -- --test-threads=1`
 
+#[path = "kubernetes/authority.rs"]
+mod authority;
+#[path = "kubernetes/beside.rs"]
+mod beside;
 #[path = "kubernetes/catalog.rs"]
 mod catalog;
+#[path = "kubernetes/certificates.rs"]
+mod certificates;
 #[path = "kubernetes/control.rs"]
 mod control;
+#[path = "kubernetes/control_plane.rs"]
+mod control_plane;
 #[path = "kubernetes/gateway.rs"]
 mod gateway;
+#[path = "kubernetes/hands.rs"]
+mod hands;
 #[path = "kubernetes/injected.rs"]
 mod injected;
 #[path = "kubernetes/installing.rs"]
 mod installing;
+#[path = "kubernetes/load.rs"]
+mod load;
 #[path = "kubernetes/mesh.rs"]
 mod mesh;
 #[path = "kubernetes/model_servers.rs"]
@@ -21,6 +33,8 @@ mod model_servers;
 mod pods;
 #[path = "kubernetes/refused.rs"]
 mod refused;
+#[path = "kubernetes/restarts.rs"]
+mod restarts;
 #[path = "kubernetes/rollout.rs"]
 mod rollout;
 #[path = "kubernetes/routes.rs"]
@@ -29,3 +43,7 @@ mod routes;
 mod servers;
 #[path = "kubernetes/sidecar.rs"]
 mod sidecar;
+#[path = "kubernetes/tokens.rs"]
+mod tokens;
+#[path = "kubernetes/webhook_down.rs"]
+mod webhook_down;

@@ -179,6 +179,16 @@ impl Counts {
         its.filter_map(|(_, count)| count.as_u64()).sum()
     }
 
+    /// Requests that this pod has answered.
+    pub(crate) fn by_pod(&self, pod: &str) -> u64 {
+        self.0["by"][pod].as_u64().unwrap_or_default()
+    }
+
+    /// Streams that came to their end.
+    pub(crate) fn streams(&self) -> u64 {
+        self.0["streams"].as_u64().unwrap_or_default()
+    }
+
     /// Fails if anything has failed.
     pub(crate) fn without_failure(&self) -> Result<()> {
         ensure!(self.0["failed"] == 0, "the load has failed: {}", self.0);
