@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use mesh_api::document::parse_all;
+use mesh_api::document::{Document, parse_all};
+use mesh_api::route::Route;
 use mesh_api::telemetry::{BUCKETS, bucket};
 use mesh_api::wire::admin::admin_server::{self, AdminServer};
 use mesh_api::wire::admin::*;
@@ -30,6 +31,16 @@ pub(crate) fn documents() -> Vec<InForce> {
         .collect();
     documents.sort_by_key(|it| it.document.id());
     documents
+}
+
+/// Its first ModelRoute.
+pub(crate) fn route() -> Route {
+    let route = documents().into_iter().find_map(|it| match it.document {
+        Document::ModelRoute(route) => Some(route),
+        _ => None,
+    });
+    let route = route.unwrap();
+    Route::new(&route.metadata.object_name(), &route.spec).unwrap()
 }
 
 pub(crate) fn stored() -> Vec<StoredDocument> {

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Changed, Split, Wanted, rule_for, tell};
+use super::rule::rule_for;
+use super::shown::{Changed, tell};
+use super::{Split, Wanted};
 use crate::cmd::Context;
 use crate::error::{Failure, Outcome};
 use crate::kubernetes::{Cluster, Resource, conflicts, documents, refused};

@@ -1,6 +1,8 @@
 //! `meshctl split`: how a route's requests are split over backends, shown, changed, taken back.
 
 mod kubernetes;
+mod rule;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -11,17 +13,16 @@ use mesh_api::document::{Document, Kind, ModelRouteSpec};
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::route::{MAX_WEIGHT, Route, Rule};
 use mesh_api::wire::admin::{SetSplitRequest, SplitChange, Traffic, UndoSplitRequest, Weight};
-use serde::Serialize;
 
 use super::{Context, Place};
-use crate::acks::{self, Acks};
+use crate::acks;
 use crate::client::{Admin, answer};
 use crate::documents::{self, meant};
 use crate::error::{Failure, Outcome};
 use crate::kubernetes::Cluster;
-use crate::output::{Style, Table, Text, percent, share};
-use crate::{cli, traffic, words};
-use kubernetes::Served;
+use crate::{cli, traffic};
+use rule::{no_rule, rule_for};
+use shown::{Changed, shown, tell};
 
 /// Flags of `meshctl split`.
 #[derive(Args, Debug)]
@@ -69,22 +70,6 @@ fn change(text: &str) -> Result<Change, String> {
         .filter(|weight| *weight <= MAX_WEIGHT)
         .ok_or_else(|| format!("{weight:?} is not a weight: write a number from 0 to {MAX_WEIGHT}"))?;
     Ok(Change::Weight(backend, weight))
-}
-
-/// For machines: what was, what is, and who serves it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Changed {
-    route: String,
-    rule: String,
-    before: Vec<(String, u32)>,
-    after: Vec<(String, u32)>,
-    dry_run: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proxies: Option<Acks>,
-    /// As the status of an object on Kubernetes tells it.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    served: Option<Served>,
 }
 
 impl Split {
@@ -310,207 +295,4 @@ enum Wanted {
 fn in_force(name: &ObjectName, spec: &ModelRouteSpec) -> Outcome<Route> {
     Route::new(name, spec)
         .map_err(|problems| Failure::new(format!("ModelRoute {name} is not in force: {}", problems[0])))
-}
-
-/// The rule named, or the only one that has all these backends.
-fn rule_for<'a>(route: &'a Route, named: Option<&Name>, weights: &BTreeMap<Name, u32>) -> Outcome<&'a Rule> {
-    let lacks = |rule: &Rule| {
-        let known = |name: &Name| rule.backends().iter().any(|it| it.name == *name);
-        weights.keys().find(|name| !known(name)).cloned()
-    };
-    if let Some(name) = named {
-        let rule = route.rules.iter().find(|rule| rule.name == *name);
-        let rule = rule.ok_or_else(|| no_rule(route, name))?;
-        return match lacks(rule) {
-            None => Ok(rule),
-            Some(backend) => Err(Failure::new(format!("rule {name} has no backend {backend}"))
-                .hint(format!("it has {}", backends(rule)))),
-        };
-    }
-    let fits: Vec<&Rule> = route.rules.iter().filter(|rule| lacks(rule).is_none()).collect();
-    match fits.as_slice() {
-        [one] => Ok(one),
-        [] => {
-            let names: Vec<String> = weights.keys().map(ToString::to_string).collect();
-            let there = route.rules.iter();
-            let there: Vec<String> = there
-                .map(|rule| format!("rule {} has {}", rule.name, backends(rule)))
-                .collect();
-            Err(Failure::new(format!(
-                "no rule of ModelRoute {} has {}",
-                route.name(),
-                names.join(" and ")
-            ))
-            .hint(there.join("; ")))
-        }
-        several => {
-            let names: Vec<String> = several.iter().map(|rule| rule.name.to_string()).collect();
-            Err(Failure::new(format!(
-                "several rules of ModelRoute {} have these backends: {}",
-                route.name(),
-                names.join(", ")
-            ))
-            .hint("say which with --rule"))
-        }
-    }
-}
-
-fn no_rule(route: &Route, name: &Name) -> Failure {
-    let names: Vec<String> = route.rules.iter().map(|rule| rule.name.to_string()).collect();
-    Failure::new(format!("ModelRoute {} has no rule {name}", route.name()))
-        .hint(format!("it has {}", names.join(", ")))
-}
-
-fn backends(rule: &Rule) -> String {
-    let names: Vec<&str> = rule.backends().iter().map(|it| it.name.as_str()).collect();
-    names.join(", ")
-}
-
-fn tell(context: &Context, changed: &Changed) -> Outcome {
-    if let Some(format) = context.machine() {
-        return context.printer.machine(format, changed);
-    }
-    context.printer.data(&for_people(changed))
-}
-
-fn for_people(changed: &Changed) -> String {
-    let weights = |pairs: &[(String, u32)]| {
-        let parts: Vec<String> = pairs
-            .iter()
-            .map(|(name, weight)| format!("{name}={weight}"))
-            .collect();
-        parts.join(" ")
-    };
-    let line = Text::styled(Style::Strong, changed.route.clone())
-        .plain(format!(" {}: ", changed.rule))
-        .and(Style::Faint, weights(&changed.before))
-        .plain(" → ")
-        .and(Style::Strong, weights(&changed.after));
-    let suffix = match (&changed.proxies, &changed.served, changed.dry_run) {
-        (_, _, true) => "nothing changed (dry run)\n".to_owned(),
-        (Some(acks), _, _) => format!("{}\n", acks.in_words()),
-        (None, Some(served), _) => format!("{} proxies at {}\n", served.proxies, served.version),
-        (None, None, _) => String::new(),
-    };
-    format!("{}\n{suffix}", line.ansi())
-}
-
-fn shown(route: &Route, rules: &[&Rule], seen: &Traffic) -> String {
-    let mut out = String::new();
-    for (index, rule) in rules.iter().enumerate() {
-        if index > 0 {
-            out.push('\n');
-        }
-        let head = Text::styled(Style::Strong, route.name().to_string())
-            .plain(format!(" {}: {}", rule.name, words::rule(rule)))
-            .and(
-                Style::Faint,
-                words::key(rule).map(|it| format!(" · {it}")).unwrap_or_default(),
-            );
-        out.push_str(&format!("{}\n", head.ansi()));
-        let of = |backend: Option<&Name>| {
-            let paths = seen.paths.iter().filter(|path| {
-                let same = traffic::service(path).is_some_and(|service| service == route.service);
-                let backend = backend.is_none_or(|name| path.backend == name.as_str());
-                !path.inbound && same && path.rule == rule.name.as_str() && backend
-            });
-            paths.map(|path| path.requests).sum::<u64>()
-        };
-        let all = of(None);
-        let mut table = Table::new(&["BACKEND", ">WEIGHT", ">SHARE", ">SEEN", "SERVICE"]);
-        for backend in rule.backends() {
-            let rewrite = words::rewrite(backend)
-                .map(|it| format!(" {it}"))
-                .unwrap_or_default();
-            table.row([
-                backend.name.to_string().into(),
-                backend.weight.to_string().into(),
-                share(backend.weight, rule.total()).into(),
-                percent(of(Some(&backend.name)), all).into(),
-                format!("{}{rewrite}", backend.service).into(),
-            ]);
-        }
-        out.push_str(&table.render());
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cmd::testing::{documents, plain, traffic};
-
-    fn route() -> Route {
-        let route = documents().into_iter().find_map(|it| match it.document {
-            Document::ModelRoute(route) => Some(route),
-            _ => None,
-        });
-        let route = route.unwrap();
-        Route::new(&route.metadata.object_name(), &route.spec).unwrap()
-    }
-
-    fn weights(pairs: &[(&str, u32)]) -> BTreeMap<Name, u32> {
-        pairs
-            .iter()
-            .map(|(name, it)| (name.parse().unwrap(), *it))
-            .collect()
-    }
-
-    #[test]
-    fn the_rule_is_the_one_that_has_the_backends() {
-        let route = route();
-        let rule = |named: Option<&str>, pairs: &[(&str, u32)]| {
-            let named = named.map(|it| it.parse().unwrap());
-            rule_for(&route, named.as_ref(), &weights(pairs))
-                .map(|rule| rule.name.to_string())
-                .map_err(|error| error.to_string())
-        };
-        assert_eq!(rule(None, &[("canary", 10)]).unwrap(), "rule-0");
-        assert_eq!(rule(Some("gold"), &[("stable", 1)]).unwrap(), "gold");
-        assert_eq!(
-            rule(None, &[("stable", 1)]).unwrap_err(),
-            "several rules of ModelRoute ml/fraud have these backends: rule-0, gold"
-        );
-        assert_eq!(
-            rule(None, &[("blue", 1)]).unwrap_err(),
-            "no rule of ModelRoute ml/fraud has blue"
-        );
-        assert_eq!(
-            rule(Some("gold"), &[("canary", 1)]).unwrap_err(),
-            "rule gold has no backend canary"
-        );
-        assert_eq!(
-            rule(Some("lead"), &[("canary", 1)]).unwrap_err(),
-            "ModelRoute ml/fraud has no rule lead"
-        );
-    }
-
-    #[test]
-    fn splits_are_shown_with_what_was_seen() {
-        let route = route();
-        let rules: Vec<&Rule> = route.rules.iter().collect();
-        insta::assert_snapshot!(plain(&shown(&route, &rules, &traffic())));
-    }
-
-    #[test]
-    fn a_change_is_told_before_and_after() {
-        let pairs = |a: u32, b: u32| vec![("stable".to_owned(), a), ("canary".to_owned(), b)];
-        let changed = Changed {
-            route: "ml/fraud".into(),
-            rule: "rule-0".into(),
-            before: pairs(95, 5),
-            after: pairs(50, 50),
-            dry_run: false,
-            proxies: Some(Acks {
-                version: 812,
-                serving: 4,
-                ..Acks::default()
-            }),
-            served: None,
-        };
-        assert_eq!(
-            plain(&for_people(&changed)),
-            "ml/fraud rule-0: stable=95 canary=5 → stable=50 canary=50\n4/4 proxies at 812\n"
-        );
-    }
 }
