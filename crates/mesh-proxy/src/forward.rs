@@ -267,6 +267,7 @@ async fn attempt(
         deadline: limits.total,
         timer: None,
         last_moved: Instant::now(),
+        moved: false,
         ended: false,
     };
     Ok(Response::from_parts(

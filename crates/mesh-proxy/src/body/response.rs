@@ -71,11 +71,31 @@ pub struct Upstream {
     /// When the whole must be over, and why.
     pub deadline: Option<(Instant, Reason)>,
     /// Wakes up when either may have passed; made when the body first waits.
-    pub timer: Option<Pin<Box<Sleep>>>,
+    pub timer: Option<Timer>,
     /// When a byte last moved this way.
     pub last_moved: Instant,
+    /// Whether one has since the body waited.
+    pub moved: bool,
     /// Whether the end has been seen.
     pub ended: bool,
+}
+
+/// A timer that has woken its task once it is past `due`, and not before.
+pub struct Timer {
+    due: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Timer {
+    fn until(due: Instant) -> Self {
+        let sleep = Box::pin(tokio::time::sleep_until(due));
+        Self { due, sleep }
+    }
+
+    fn reset(&mut self, due: Instant) {
+        self.due = due;
+        self.sleep.as_mut().reset(due);
+    }
 }
 
 impl ResponseBody {
@@ -160,6 +180,11 @@ impl Upstream {
                     return Poll::Ready(self.fail(&failure, error.into()));
                 }
                 Poll::Pending => {
+                    // The timer wakes the task, which is always the same one, when it is due: it is not looked at for each piece.
+                    let moved = std::mem::take(&mut self.moved);
+                    if moved && self.timer.as_ref().is_some_and(|it| self.last_moved < it.due) {
+                        return Poll::Pending;
+                    }
                     let failure = ready!(self.poll_overdue(cx));
                     let error = failure.detail.clone().into();
                     return Poll::Ready(self.fail(&failure, error));
@@ -168,6 +193,7 @@ impl Upstream {
             if let Some(data) = frame.data_ref() {
                 self.record.response_bytes(data.len() as u64);
                 self.last_moved = Instant::now();
+                self.moved = true;
             } else if let Some(trailers) = frame.trailers_ref() {
                 self.read_status(trailers);
             }
@@ -222,10 +248,8 @@ impl Upstream {
             let moved = self.last_moved.max(self.source.borrow().last_moved());
             let idle = moved + self.idle;
             let at = self.deadline.map_or(idle, |(deadline, _)| deadline.min(idle));
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            ready!(timer.as_mut().poll(cx));
+            let timer = self.timer.get_or_insert_with(|| Timer::until(at));
+            ready!(timer.sleep.as_mut().poll(cx));
             let now = Instant::now();
             if let Some((deadline, reason)) = self.deadline
                 && now >= deadline
@@ -235,7 +259,7 @@ impl Upstream {
             if now >= idle {
                 return Poll::Ready(Failure::new(Reason::IdleTimeout, "no byte moved for too long"));
             }
-            timer.as_mut().reset(at.max(now));
+            timer.reset(at.max(now));
         }
     }
 }
