@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use mesh_api::name::ObjectName;
+use mesh_api::route::Rule;
 use mesh_api::snapshot::Snapshot;
 
 use crate::control::Control;
@@ -61,7 +62,7 @@ impl Change {
         match self {
             Self::Weight(canary) => {
                 let route = snapshot.services.get(&name(STABLE)?)?.route.as_ref()?;
-                let mut backends = route.rules.iter().flat_map(|rule| rule.backends());
+                let mut backends = route.rules.iter().flat_map(Rule::backends);
                 let to = name(CANARY)?;
                 Some(backends.any(|backend| backend.service == to && backend.weight == canary))
             }

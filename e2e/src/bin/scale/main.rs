@@ -151,7 +151,9 @@ async fn measure(program: &std::path::Path, size: Size, changes: usize) -> Resul
 }
 
 /// What is changed, and the change at a number.
-fn kinds(size: Size) -> [(&'static str, Box<dyn Fn(usize) -> Change>); 3] {
+type Kind = (&'static str, Box<dyn Fn(usize) -> Change>);
+
+fn kinds(size: Size) -> [Kind; 3] {
     let few = size.used_by_few();
     [
         (

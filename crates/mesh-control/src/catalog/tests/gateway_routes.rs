@@ -58,6 +58,7 @@ fn remarks(catalog: &Catalog) -> Vec<(String, bool)> {
 #[test]
 fn they_come_behind_model_routes_whatever_is_there_first() {
     let mut catalog = Catalog::new(settings());
+    catalog.apply([]);
     assert!(!catalog.apply([to(&json!({"name": "t", "port": 80}))]));
     assert_eq!(
         remarks(&catalog),
