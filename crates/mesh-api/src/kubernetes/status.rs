@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What has come of a ModelRoute
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,10 @@ pub struct ModelRouteStatus {
     /// The version of the mesh's configuration that it came into force with
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The `spec` that is in force while the one that is written is refused: a control plane that starts meanwhile reads it
+    #[schemars(schema_with = "in_force")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Value>,
     /// Whether it is accepted, what it refers to is there, and proxies serve it
     #[schemars(schema_with = "conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -39,6 +44,10 @@ pub struct Status {
     /// The version of the mesh's configuration that it came into force with
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The `spec` that is in force while the one that is written is refused: a control plane that starts meanwhile reads it
+    #[schemars(schema_with = "in_force")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Value>,
     /// Whether it is accepted, what it refers to is there, and proxies serve it
     #[schemars(schema_with = "conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +116,11 @@ impl Conditions for Vec<Condition> {
             }
         }
     }
+}
+
+/// Any object: what it says was checked when it was the `spec`, and is again when it is read.
+fn in_force(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// As `metav1.Condition` is in the kinds of Kubernetes itself.

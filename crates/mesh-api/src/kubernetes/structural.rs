@@ -97,6 +97,7 @@ fn plain(schema: &Value) -> Value {
         "required",
         "x-kubernetes-list-type",
         "x-kubernetes-list-map-keys",
+        "x-kubernetes-preserve-unknown-fields",
     ];
     for (name, value) in schema.as_object().into_iter().flatten() {
         if kept.contains(&name.as_str()) {

@@ -1,6 +1,7 @@
 //! The mesh's own kinds as objects of Kubernetes: which of them are in force.
 //!
-//! A bad object is refused alone, and what it last said that was good stays in force. Of several that are about one Service,
+//! A bad object is refused alone, and what it last said that was good stays in force; its status keeps that for control planes
+//! that start meanwhile. Of several that are about one Service,
 //! the oldest is in force.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,13 +190,22 @@ impl Documents {
         let before = self.held.remove(&at);
         let content = written.content.as_ref().ok();
         let fresh = content.and_then(|document| Good::of(document, &self.settings));
-        let good = fresh.or_else(|| before.as_ref().and_then(|before| before.good.clone()));
+        let good = fresh
+            .or_else(|| before.as_ref().and_then(|before| before.good.clone()))
+            .or_else(|| self.kept(&written));
         let mut touched = Touched::default();
         self.detach(before.as_ref(), &mut touched);
         let held = Held { written, good };
         self.attach(&held, &mut touched);
         self.held.insert(at, held);
         touched
+    }
+
+    /// What was in force when it was written, as its status has kept it from another control plane.
+    fn kept(&self, written: &Written) -> Option<Good> {
+        let spec = written.status.in_force.clone()?;
+        let document = read(written.kind, &written.key, spec, &self.settings).ok()?;
+        Good::of(&Arc::new(document), &self.settings)
     }
 
     /// An object is gone.

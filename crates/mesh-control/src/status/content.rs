@@ -6,6 +6,7 @@ use mesh_api::kubernetes::{ConditionType, Conditions, ModelRouteStatus, conditio
 use mesh_api::name::{Name, ObjectName};
 use mesh_api::snapshot::Version;
 use mesh_api::validate::Problem;
+use serde_json::Value;
 
 use super::reach::{Count, Reach};
 use crate::catalog::Catalog;
@@ -54,8 +55,21 @@ pub fn status(
             format!("{serving}/{using}")
         }),
         version: verdict.in_force.map(|_| known.unwrap_or(published.0)),
+        in_force: kept(verdict),
         conditions,
     }
+}
+
+/// What is in force of an object that is refused.
+fn kept(verdict: &Verdict<'_>) -> Option<Value> {
+    verdict.written.content.as_ref().err()?;
+    let spec = match &**verdict.in_force? {
+        Document::ModelRoute(object) => serde_json::to_value(&object.spec),
+        Document::TrafficPolicy(object) => serde_json::to_value(&object.spec),
+        Document::MeshConfig(object) => serde_json::to_value(&object.spec),
+        Document::Service(_) | Document::Workload(_) => return None,
+    };
+    spec.ok()
 }
 
 /// A condition's reason and message: of one that holds, or does not.

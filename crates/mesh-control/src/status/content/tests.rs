@@ -211,6 +211,40 @@ fn a_status_follows_its_object_and_its_proxies() {
 }
 
 #[test]
+fn another_control_plane_keeps_what_is_in_force() {
+    let now = "2001-01-01T00:00:00Z";
+    let objects = || [service("fraud"), service("fraud-v2"), pod("web")];
+    let put = |canary: Value, status: &ModelRouteStatus| {
+        put(Kind::ModelRoute, "fraud", 1, route(&canary), status.clone())
+    };
+    let mut first = Catalog::new(settings());
+    first.apply(objects());
+    first.apply([put(json!(6), &ModelRouteStatus::default())]);
+    let (good, _) = told(&first, "fraud", &[], now);
+    assert_eq!(good.in_force, None, "it is what is written");
+    first.apply([put(json!("all"), &good)]);
+    let (bad, _) = told(&first, "fraud", &[], now);
+
+    let mut second = Catalog::new(settings());
+    second.apply(objects());
+    second.apply([put(json!("all"), &bad)]);
+    let (same, text) = told(&second, "fraud", &[], now);
+    assert!(text.starts_with("stable=95 canary=6 "), "{text}");
+    assert_eq!(same, bad);
+
+    // A status that says no route is no route.
+    let mut third = Catalog::new(settings());
+    third.apply(objects());
+    let wrong = ModelRouteStatus {
+        in_force: Some(json!({"service": 5})),
+        ..bad
+    };
+    third.apply([put(json!("all"), &wrong)]);
+    let (none, _) = told(&third, "fraud", &[], now);
+    assert_eq!((none.weights, none.in_force), (None, None));
+}
+
+#[test]
 fn weights_are_told_by_rule_and_are_bounded() {
     let spec = |rules: Value| serde_json::from_value(json!({"service": "s", "rules": rules})).unwrap();
     let split = |weight: u32| json!({"backends": [{"name": "a", "service": "s", "weight": weight}]});
