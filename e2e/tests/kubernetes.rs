@@ -15,6 +15,8 @@ mod certificates;
 mod control;
 #[path = "kubernetes/control_plane.rs"]
 mod control_plane;
+#[path = "kubernetes/drained.rs"]
+mod drained;
 #[path = "kubernetes/gateway.rs"]
 mod gateway;
 #[path = "kubernetes/hands.rs"]
@@ -35,8 +37,12 @@ mod pods;
 mod refused;
 #[path = "kubernetes/restarts.rs"]
 mod restarts;
+#[path = "kubernetes/rights.rs"]
+mod rights;
 #[path = "kubernetes/rollout.rs"]
 mod rollout;
+#[path = "kubernetes/roots.rs"]
+mod roots;
 #[path = "kubernetes/routes.rs"]
 mod routes;
 #[path = "kubernetes/servers.rs"]

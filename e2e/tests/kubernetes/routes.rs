@@ -152,7 +152,7 @@ async fn routes_are_read_and_their_status_is_written_beside_that_of_others() -> 
 
     // Another controller has its own words on the same list.
     let theirs = json!({
-        "parentRef": {"name": "gateway"},
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"},
         "controllerName": "example.com/gateway",
         "conditions": [{
             "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
