@@ -96,9 +96,11 @@ spec:
 ---
 ";
 
-/// A call of gRPC with an empty message.
+/// A call of gRPC, for which a message lies ready.
 const CALL: &str = "printf '\\0\\0\\0\\0\\0' | curl --silent --max-time 10 --dump-header - --output /dev/null \
-                    --http2-prior-knowledge --header 'content-type: application/grpc' --header 'te: trailers' --data-binary @-";
+                    --http2-prior-knowledge --request POST --header 'content-type: application/grpc' --header 'te: trailers'";
+/// Sends it: an empty one.
+const MESSAGE: &str = "--data-binary @-";
 
 /// Models `v1` and `v2`, a client, and the Services.
 async fn start(namespace: &Namespace) -> Result<()> {
@@ -229,27 +231,26 @@ async fn grpc_routes_decide_about_the_calls_of_injected_pods() -> Result<()> {
         )
         .await?;
         let call = |what: &str| shell(namespace, &format!("{CALL} http://calls/{what}"));
-        first(namespace, "x-server: v2-", || call("shop.Cart/Add")).await?;
+        let add = format!("shop.Cart/Add {MESSAGE}");
+        let open = format!("shop.Till/Open {MESSAGE} --header 'x-canary: yes'");
+        first(namespace, "x-server: v2-", || call(&add)).await?;
         for (what, parts) in [
-            ("shop.Cart/Add", &["x-server: v2-", "grpc-status: 0"][..]),
-            (
-                "shop.Till/Open --header 'x-canary: yes'",
-                &["x-server: v2-", "x-by: mesh"],
-            ),
-            // UNIMPLEMENTED
+            (&*add, &["x-server: v2-", "grpc-status: 0"][..]),
+            (&open, &["x-server: v2-", "x-by: mesh"]),
+            // UNIMPLEMENTED. It is said before a message is read; curl 7.88 loses an answer that comes before it has sent one.
             (
                 "shop.Till/Open",
                 &["HTTP/2 200", "grpc-status: 12", "mesh-error: no-rule"],
             ),
             ("shop.Basket/Add", &["HTTP/2 200", "grpc-status: 12"]),
         ] {
-            // What is refused is answered before its message is read, and curl calls a stream broken that ends so.
-            let answer = call(&format!("{what} || [ $? = 92 ]"))?;
+            let answer = call(what)?;
             for part in parts {
                 ensure!(answer.contains(part), "{what}: {part:?} is not in {answer}");
             }
         }
-        let calls = format!("for i in $(seq {SAMPLE}); do {CALL} http://calls/shop.Cart/Count; done");
+        let calls =
+            format!("for i in $(seq {SAMPLE}); do {CALL} http://calls/shop.Cart/Count {MESSAGE}; done");
         is_split(&shell(namespace, &calls)?)
     })
     .await
