@@ -163,3 +163,22 @@ async fn those_who_wait_for_one_fail_with_it() {
         "{together:?} for all, {alone:?} for one"
     );
 }
+
+#[tokio::test]
+async fn a_server_that_closes_each_one_is_not_asked_for_ever() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken: Arc<AtomicUsize> = Arc::default();
+    let counted = Arc::clone(&taken);
+    tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let proxy = Proxy::start(&service("fraud", "http", &[address]));
+    let mut sender = connect(proxy.fraud_port).await;
+    let response = call(&mut sender, "/").await.unwrap();
+    assert!(response.headers().contains_key("mesh-error"), "{response:?}");
+    assert!(taken.load(Ordering::SeqCst) <= 8, "{taken:?}");
+}

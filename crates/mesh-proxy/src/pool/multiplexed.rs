@@ -48,6 +48,8 @@ pub(super) struct Shared {
     connections: RefCell<Vec<Rc<Multiplexed>>>,
     /// Where it is told how opening another one ended, while that goes on.
     opening: RefCell<Option<watch::Receiver<Opened>>>,
+    /// How many streams were lent.
+    lent: Cell<u64>,
 }
 
 /// How opening a connection ended; none: it goes on.
@@ -60,6 +62,7 @@ impl Shared {
             window,
             connections: RefCell::default(),
             opening: RefCell::default(),
+            lent: Cell::new(0),
         })
     }
 
@@ -73,9 +76,19 @@ impl Shared {
         set: &EndpointSet,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Lease, Failure> {
+        let mut opened_for = None;
         loop {
             if let Some(lease) = self.take_stream() {
+                self.lent.set(self.lent.get() + 1);
                 return Ok(lease);
+            }
+            // One that closes before anybody had a stream of it is not opened again and again.
+            if opened_for.replace(self.lent.get()) == Some(self.lent.get()) {
+                let detail = format!(
+                    "{} closed the connection before it carried a request",
+                    endpoint.address
+                );
+                return Err(Failure::new(Reason::ConnectFailed, detail));
             }
             let mut opening = self.opening(worker, set, endpoint);
             match opening.wait_for(Option::is_some).await.as_deref() {
