@@ -12,7 +12,7 @@ use mesh_api::document::Kind;
 use mesh_api::name::{Name, ObjectName};
 
 use crate::source::kubernetes::gateway;
-use crate::view::View;
+use crate::view::{Difference, View};
 
 pub mod documents;
 pub mod object;
@@ -63,6 +63,7 @@ pub struct Catalog {
     /// What must be looked at again.
     stale: Stale,
     view: View,
+    difference: Difference,
 }
 
 #[derive(Debug, Default)]
@@ -91,12 +92,18 @@ impl Catalog {
                 mesh: true,
                 ..Stale::default()
             },
+            difference: Difference::Anything,
         }
     }
 
     /// What all proxies are to do.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// In what the view differs from what it was when this was asked last.
+    pub fn take_difference(&mut self) -> Difference {
+        mem::take(&mut self.difference)
     }
 
     /// Takes in what watches saw. Whether proxies are to do something else now.
@@ -171,18 +178,29 @@ impl Catalog {
             stale.services.extend(self.compile_routes());
         }
         let mut changed = stale.mesh && self.view.set_mesh(self.documents.mesh());
+        if changed {
+            self.difference = Difference::Anything;
+        }
         for name in &stale.services {
-            changed |= match self.compile_service(name) {
+            let other = match self.compile_service(name) {
                 Some(service) => self.view.put_service(name, service),
                 None => self.view.remove_service(name),
             };
+            if other {
+                self.difference.service(name);
+            }
+            changed |= other;
         }
         for key in &stale.pods {
-            changed |= match (self.compile_workload(key), key.object_name()) {
-                (Some(compiled), _) => self.view.put_workload(compiled),
-                (None, Some(name)) => self.view.remove_workload(&name),
-                (None, None) => false,
+            let Some(name) = key.object_name() else { continue };
+            let other = match self.compile_workload(key) {
+                Some(compiled) => self.view.put_workload(compiled),
+                None => self.view.remove_workload(&name),
             };
+            if other {
+                self.difference.workload(&name);
+            }
+            changed |= other;
         }
         changed
     }

@@ -15,7 +15,7 @@ use crate::index::{Event, Index};
 use crate::publish::Publisher;
 use crate::source::directory::Directory;
 use crate::store::history::History;
-use crate::view::View;
+use crate::view::{Difference, View};
 
 /// How soon a version that could not be published is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -140,7 +140,7 @@ impl Files {
         writer.unpublished = true;
         let mut version = current.version;
         if changed || version == Version(0) {
-            version = self.publisher.publish(view)?;
+            version = self.publisher.publish(view, Difference::Anything)?;
             tracing::info!(%version, "published");
         }
         writer.unpublished = false;

@@ -51,7 +51,8 @@ impl Objects {
         if !changed && self.publisher.version().0 != 0 {
             return;
         }
-        match self.publisher.publish(catalog.view().clone()) {
+        let difference = catalog.take_difference();
+        match self.publisher.publish(catalog.view().clone(), difference) {
             Ok(version) => tracing::debug!(%version, "published"),
             Err(error) => tracing::error!(%error, "the configuration could not be published"),
         }

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_api::name::ObjectName;
+use mesh_api::route::Route;
 use mesh_api::snapshot::{Delta, Snapshot, Version};
 use tokio::sync::watch;
 
 use crate::file;
-use crate::view::View;
+use crate::view::{Difference, View};
 
 /// How many versions are promised to the disk at once.
 const RESERVE: u64 = 1_000;
@@ -23,6 +24,10 @@ pub struct Published {
     pub version: Version,
     /// What it says.
     pub view: Arc<View>,
+    /// The version before it.
+    pub before: Version,
+    /// In what it differs from that one.
+    pub difference: Arc<Difference>,
 }
 
 /// Gives versions to configurations, and tells whoever follows. Versions rise over restarts.
@@ -96,6 +101,8 @@ impl Publisher {
         let nothing = Published {
             version: Version(0),
             view: Arc::new(view),
+            before: Version(0),
+            difference: Arc::new(Difference::Anything),
         };
         Self {
             versions: Mutex::new(versions),
@@ -103,16 +110,19 @@ impl Publisher {
         }
     }
 
-    /// Publishes a configuration that says something else than the last one. The version that has it.
+    /// Publishes a configuration that says something else than the last one, and in what. The version that has it.
     ///
     /// # Errors
     /// When a version can't be promised to the disk; nothing is published then.
-    pub fn publish(&self, view: View) -> io::Result<Version> {
+    pub fn publish(&self, view: View, difference: Difference) -> io::Result<Version> {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let version = versions.take()?;
+        let before = self.version();
         self.current.send_replace(Published {
             version,
             view: Arc::new(view),
+            before,
+            difference: Arc::new(difference),
         });
         Ok(version)
     }
@@ -222,6 +232,10 @@ impl Session {
         if self.sent.is_some() || (published.version <= self.last && answered) {
             return None;
         }
+        if answered && self.current == published.before && !self.concerns(published) {
+            (self.last, self.current) = (published.version, published.version);
+            return None;
+        }
         let used = self.used(&published.view);
         let mut snapshot = published
             .view
@@ -240,8 +254,29 @@ impl Session {
         Some(delta)
     }
 
+    /// Whether the difference may be one something for a proxy that has all that it uses of the version before.
+    fn concerns(&self, published: &Published) -> bool {
+        let (Some(serves), Difference::These { workloads, services }) =
+            (&self.serves, &*published.difference)
+        else {
+            return true;
+        };
+        let view = &published.view;
+        // What a name or an address means follows from the services that claim it.
+        let asks = !self.uses.hosts.is_empty() || !self.uses.addresses.is_empty();
+        let meant = if asks { self.used(view) } else { BTreeSet::new() };
+        let may_use = |service: &ObjectName| {
+            serves.services.contains_key(service)
+                || self.uses.services.contains(service)
+                || meant.contains(service)
+                || view.calls(&self.workload, service)
+                || leads_to(serves, service)
+        };
+        workloads.contains(&self.workload) || services.iter().any(may_use)
+    }
+
     /// The services that the proxy uses on demand, as far as they are there.
-    fn used(&self, view: &View) -> BTreeSet<ObjectName> {
+    pub(crate) fn used(&self, view: &View) -> BTreeSet<ObjectName> {
         let home = &self.workload.namespace;
         let hosts = self.uses.hosts.iter();
         let resolved = hosts.filter_map(|host| view.resolve(host, home));
@@ -285,6 +320,16 @@ impl Session {
     pub fn serves(&self) -> Option<&Arc<Snapshot>> {
         self.serves.as_ref()
     }
+}
+
+/// Whether a route that a proxy serves leads to a service, which need not be there.
+fn leads_to(snapshot: &Snapshot, service: &ObjectName) -> bool {
+    let routes = snapshot
+        .services
+        .values()
+        .filter_map(|service| service.route.as_ref());
+    let mut backends = routes.flat_map(Route::backends);
+    backends.any(|backend| backend.service == *service)
 }
 
 #[cfg(test)]

@@ -41,6 +41,45 @@ pub struct Compiled {
     pub calls: Option<BTreeSet<ObjectName>>,
 }
 
+/// In what a view differs from the one before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Difference {
+    /// Possibly in anything.
+    Anything,
+    /// In nothing but these, some of which may be new, or gone.
+    These {
+        /// Workloads.
+        workloads: BTreeSet<ObjectName>,
+        /// Services.
+        services: BTreeSet<ObjectName>,
+    },
+}
+
+impl Default for Difference {
+    fn default() -> Self {
+        Self::These {
+            workloads: BTreeSet::new(),
+            services: BTreeSet::new(),
+        }
+    }
+}
+
+impl Difference {
+    /// A workload too.
+    pub fn workload(&mut self, name: &ObjectName) {
+        if let Self::These { workloads, .. } = self {
+            workloads.insert(name.clone());
+        }
+    }
+
+    /// A service too.
+    pub fn service(&mut self, name: &ObjectName) {
+        if let Self::These { services, .. } = self {
+            services.insert(name.clone());
+        }
+    }
+}
+
 impl View {
     /// A mesh of nothing, with the default settings.
     pub fn empty(trust_domain: &TrustDomain) -> Self {
@@ -99,6 +138,12 @@ impl View {
     fn known(&self, namespace: Name, name: &str) -> Option<ObjectName> {
         let name = ObjectName::new(namespace, name.parse().ok()?);
         self.services.contains_key(&name).then_some(name)
+    }
+
+    /// Whether a workload says that it calls a service, if there is such a workload.
+    pub fn calls(&self, workload: &ObjectName, service: &ObjectName) -> bool {
+        let calls = self.workloads.get(workload).map(|compiled| &compiled.calls);
+        calls.is_some_and(|calls| calls.as_ref().is_none_or(|calls| calls.contains(service)))
     }
 
     /// Who a workload is; none: there is no such Workload.

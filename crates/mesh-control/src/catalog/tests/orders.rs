@@ -1,8 +1,10 @@
 //! However objects come, in whatever order and by whatever detours, the same objects give the same view.
 
+use mesh_api::snapshot::Version;
 use proptest::prelude::*;
 
 use super::*;
+use crate::publish::{Publisher, Session, Uses};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -121,6 +123,62 @@ fn from_scratch(objects: &[Any]) -> Catalog {
     catalog
 }
 
+/// The proxies of pods, each of which uses something in every way there is, and acknowledges what it is sent.
+struct Followers {
+    publisher: Publisher,
+    sessions: BTreeMap<ObjectName, Session>,
+}
+
+impl Followers {
+    fn new() -> Self {
+        let sessions = NAMES.map(|name| {
+            let workload: ObjectName = format!("ml/{name}").parse().unwrap();
+            let mut session = Session::new(workload.clone(), None);
+            session.uses(Uses {
+                sequence: 1,
+                services: if name == "a" {
+                    vec![workload.clone()]
+                } else {
+                    Vec::new()
+                },
+                hosts: if name == "b" {
+                    vec!["c.ml".into()]
+                } else {
+                    Vec::new()
+                },
+                addresses: vec!["10.96.0.1:80".parse().unwrap(), "10.0.0.1:8000".parse().unwrap()],
+            });
+            (workload, session)
+        });
+        Self {
+            publisher: Publisher::by_clock(View::empty(&settings().trust_domain)),
+            sessions: sessions.into(),
+        }
+    }
+
+    /// Publishes what has changed: proxies that are passed over serve what they would have been told.
+    fn follow(&mut self, catalog: &mut Catalog) -> Result<(), TestCaseError> {
+        let difference = catalog.take_difference();
+        self.publisher
+            .publish(catalog.view().clone(), difference)
+            .unwrap();
+        let published = self.publisher.current();
+        for (workload, session) in &mut self.sessions {
+            if let Some(delta) = session.next(&published) {
+                session.ack(delta.version);
+            }
+            let used = session.used(&published.view);
+            let Some(wanted) = published.view.snapshot(workload, Version(0), &used) else {
+                continue;
+            };
+            let served = session.serves().map(|it| (&it.workload, &it.mesh, &it.services));
+            prop_assert_eq!(served, Some((&wanted.workload, &wanted.mesh, &wanted.services)));
+            prop_assert_eq!(session.current(), published.version);
+        }
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -130,6 +188,7 @@ proptest! {
         at_once in 1_usize..5,
     ) {
         let mut catalog = Catalog::new(settings());
+        let mut followers = Followers::new();
         let mut there: BTreeMap<(u8, Key), Any> = BTreeMap::new();
         for steps in steps.chunks(at_once) {
             let before = catalog.view().clone();
@@ -151,6 +210,9 @@ proptest! {
             objects.reverse();
             let reversed = from_scratch(&objects);
             prop_assert_eq!(reversed.view(), scratch.view(), "the order matters");
+            if changed {
+                followers.follow(&mut catalog)?;
+            }
         }
         // Nothing is left when everything goes.
         catalog.apply(there.into_values().map(Any::delete));
