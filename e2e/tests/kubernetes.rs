@@ -35,6 +35,8 @@ mod model_servers;
 mod pods;
 #[path = "kubernetes/refused.rs"]
 mod refused;
+#[path = "kubernetes/replicas.rs"]
+mod replicas;
 #[path = "kubernetes/restarts.rs"]
 mod restarts;
 #[path = "kubernetes/rights.rs"]

@@ -26,6 +26,7 @@ pub mod peer;
 pub mod plane;
 pub mod proxies;
 pub mod publish;
+pub mod replicas;
 pub mod review;
 pub mod serve;
 pub mod source;

@@ -1,8 +1,8 @@
 //! What has come of the mesh's own objects, and of routes of the Gateway API, written to their status by whichever control plane
 //! of the mesh holds the lease.
 //!
-//! What is written follows from the objects and from the proxies that follow this control plane; it is written when it
-//! differs from what is there, and no object more often than once in a [`PAUSE`].
+//! What is written follows from the objects and from the proxies, those of this replica and those that the others tell of; it
+//! is written when it differs from what is there, and no object more often than once in a [`PAUSE`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +14,22 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use mesh_api::document::{API_VERSION, Kind};
 use mesh_api::kubernetes::ModelRouteStatus;
+use tokio::sync::watch;
 
 use crate::api::{self, ApiError};
 use crate::catalog::object::Key;
 use crate::objects::Objects;
 use crate::proxies::Proxies;
+use crate::replicas::Board;
 use crate::source::kubernetes::resource;
 
 mod content;
+pub mod others;
 mod reach;
 mod routes;
 
 pub use content::status;
+use others::Others;
 pub use reach::{Count, Reach};
 
 /// How long changes are gathered before they are written.
@@ -41,17 +45,33 @@ const FIELD_MANAGER: &str = "mesh-control";
 ///
 /// What is needed of the API server is `patch` of modelroutes/status, trafficpolicies/status and meshconfigs/status, and of
 /// httproutes/status and grpcroutes/status.
-pub async fn keep(objects: &Objects, proxies: &Proxies, client: &Client) {
+pub async fn keep(objects: &Objects, proxies: &Proxies, client: &Client, board: &Board, me: &str) {
+    let heard = watch::Sender::default();
+    let others = heard.subscribe();
+    tokio::join!(
+        others::listen(board, me, &heard),
+        write_all(objects, proxies, others, client)
+    );
+}
+
+async fn write_all(
+    objects: &Objects,
+    proxies: &Proxies,
+    mut others: watch::Receiver<Others>,
+    client: &Client,
+) {
     let (mut changed, mut followed) = (objects.follow(), proxies.follow());
     let (mut written, mut routes) = (BTreeMap::new(), routes::Written::new());
     loop {
         changed.mark_unchanged();
         followed.mark_unchanged();
-        let mut all = write(objects, proxies, client, &mut written).await;
+        let told = others.borrow_and_update().clone();
+        let mut all = write(objects, proxies, &told, client, &mut written).await;
         all &= routes::write(objects, client, &mut routes).await;
         tokio::select! {
             _ = changed.changed() => {}
             _ = followed.changed() => {}
+            _ = others.changed() => {}
             () = tokio::time::sleep(RETRY), if !all => {}
         }
         tokio::time::sleep(PAUSE).await;
@@ -61,11 +81,17 @@ pub async fn keep(objects: &Objects, proxies: &Proxies, client: &Client) {
 type Written = BTreeMap<(Kind, Key), ModelRouteStatus>;
 
 /// Writes what differs from what is there, and from what was written already. Whether all could be.
-async fn write(objects: &Objects, proxies: &Proxies, client: &Client, written: &mut Written) -> bool {
+async fn write(
+    objects: &Objects,
+    proxies: &Proxies,
+    others: &Others,
+    client: &Client,
+    written: &mut Written,
+) -> bool {
     if objects.publisher().version().0 == 0 {
         return true;
     }
-    let due = due(objects, proxies, written);
+    let due = due(objects, proxies, others, written);
     let done = stream::iter(due).map(|(kind, key, status)| async move {
         let done = patch(client, kind, &key, &status).await;
         ((kind, key), status, done)
@@ -89,7 +115,12 @@ async fn write(objects: &Objects, proxies: &Proxies, client: &Client, written: &
 }
 
 /// What is to be written.
-fn due(objects: &Objects, proxies: &Proxies, written: &mut Written) -> Vec<(Kind, Key, ModelRouteStatus)> {
+fn due(
+    objects: &Objects,
+    proxies: &Proxies,
+    others: &Others,
+    written: &mut Written,
+) -> Vec<(Kind, Key, ModelRouteStatus)> {
     let published = objects.publisher().current();
     let reach = Reach::of(&published.view, &proxies.followers());
     let now = Time(Timestamp::now());
@@ -99,7 +130,7 @@ fn due(objects: &Objects, proxies: &Proxies, written: &mut Written) -> Vec<(Kind
     for verdict in catalog.verdicts() {
         let (kind, key) = (verdict.written.kind, verdict.written.key.clone());
         let before = written.remove(&(kind, key.clone()));
-        let next = status(&catalog, &verdict, &reach, published.version, &now);
+        let next = status(&catalog, &verdict, &reach, others, published.version, &now);
         let known = before.as_ref() == Some(&next) || verdict.written.status == next;
         if let Some(before) = before {
             there.insert((kind, key.clone()), before);

@@ -124,6 +124,9 @@ async fn every_right_is_used_and_none_is_missing() -> Result<()> {
     // From the beginning: what the first replica makes is made once.
     mesh.meshctl(&["uninstall", "--yes", "--crds"])?;
     mesh.install()?;
+    // One of them writes for all, the other tells it what to.
+    let two = ["scale", "deployment/mesh-control", "--replicas=2"];
+    cluster.kubectl().within(SYSTEM).run(&two)?;
     let rights = roles(cluster.kubectl())?;
     Namespace::scenario("rights", &[INJECT], async |namespace| {
         let documents = model("fraud-v1", 1) + FRAUD + DOCUMENTS + "---" + CLIENT;

@@ -30,6 +30,7 @@ use crate::lease::{Candidate, while_held};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::plane::Plane;
+use crate::replicas::Board;
 use crate::review::Reviewer;
 use crate::tls::{self, ServerTls};
 use crate::webhook::Webhooks;
@@ -173,22 +174,17 @@ pub async fn start(config: Config) -> Result<Running> {
         let (roots, authority, metrics) = (roots.clone(), authority.clone(), metrics.clone());
         async move { roots.follow(&authority, &metrics).await }
     });
-    let namespace = config.namespace.clone();
+    let board = |name| Board::new(client.clone(), config.namespace.as_str(), name);
+    let (rotation, reach) = (board(keep::rotation::BOARD), board(status::others::BOARD));
     tasks.spawn({
-        let (client, roots, plane, authority) =
-            (client.clone(), roots.clone(), plane.clone(), authority.clone());
-        let (namespace, pod) = (namespace.clone(), config.pod.clone());
-        async move {
-            keep::rotation::tell(
-                client,
-                namespace.as_str(),
-                pod.as_str(),
-                &roots,
-                &plane,
-                &authority,
-            )
-            .await;
-        }
+        let (board, pod) = (rotation.clone(), config.pod.clone());
+        let (roots, plane, authority) = (roots.clone(), plane.clone(), authority.clone());
+        async move { keep::rotation::tell(&board, pod.as_str(), &roots, &plane, &authority).await }
+    });
+    tasks.spawn({
+        let (board, pod, held) = (reach.clone(), config.pod.clone(), held.clone());
+        let (objects, proxies) = (objects.clone(), plane.proxies().clone());
+        async move { status::others::tell(&board, pod.as_str(), held, &objects, &proxies).await }
     });
     tasks.spawn(note_versions(plane.clone(), metrics.clone()));
     if let Some(settings) = settings {
@@ -197,17 +193,17 @@ pub async fn start(config: Config) -> Result<Running> {
     tasks.spawn(source::kubernetes::follow(objects.clone(), client.clone()));
     tasks.spawn({
         let (authority, metrics) = (authority.clone(), metrics.clone());
-        let proxies = plane.proxies().clone();
+        let (proxies, pod) = (plane.proxies().clone(), config.pod.clone());
         while_held(held, move || {
             let (client, authority, metrics) = (client.clone(), authority.clone(), metrics.clone());
-            let (namespace, roots) = (namespace.clone(), roots.clone());
-            let (objects, proxies) = (objects.clone(), proxies.clone());
+            let (rotation, reach, roots) = (rotation.clone(), reach.clone(), roots.clone());
+            let (objects, proxies, pod) = (objects.clone(), proxies.clone(), pod.clone());
             async move {
                 tokio::join!(
                     keep::bundles::keep(client.clone(), &authority, &metrics),
                     keep::webhooks::keep(client.clone(), &authority, &metrics),
-                    keep::rotation::drive(client.clone(), namespace.as_str(), &roots),
-                    status::keep(&objects, &proxies, &client),
+                    keep::rotation::drive(&rotation, &roots),
+                    status::keep(&objects, &proxies, &client, &reach, pod.as_str()),
                 );
             }
         })

@@ -8,6 +8,7 @@ use mesh_api::snapshot::Version;
 use mesh_api::validate::Problem;
 use serde_json::Value;
 
+use super::others::{self, Told};
 use super::reach::{Count, Reach};
 use crate::catalog::Catalog;
 use crate::catalog::documents::Verdict;
@@ -21,6 +22,7 @@ pub fn status(
     catalog: &Catalog,
     verdict: &Verdict<'_>,
     reach: &Reach,
+    others: &[Told],
     published: Version,
     now: &Time,
 ) -> ModelRouteStatus {
@@ -34,13 +36,14 @@ pub fn status(
         let message: String = message.chars().take(MAX_MESSAGE).collect();
         condition(of, status, reason, message, generation, now.clone())
     };
-    let count = verdict.in_force.and_then(|document| count(reach, document));
+    let own = verdict.in_force.and_then(|document| count(reach, document));
+    let count = verdict.in_force.and_then(|_| others::all(own, others, written));
     let missing = verdict.in_force.map(|document| catalog.missing(document));
     let mut conditions = written.status.conditions.clone();
     conditions.set([
         said(ConditionType::Accepted, accepted(verdict)),
         said(ConditionType::ResolvedRefs, resolved(missing.as_deref())),
-        said(ConditionType::Programmed, programmed(verdict, count)),
+        said(ConditionType::Programmed, programmed(verdict, count.as_ref())),
     ]);
     // It is in force since then, whoever holds the lease.
     let before = &written.status;
@@ -51,7 +54,7 @@ pub fn status(
         observed_generation: generation,
         weights: verdict.in_force.and_then(|document| weights(document)),
         proxies: verdict.in_force.map(|_| {
-            let Count { using, serving, .. } = count.cloned().unwrap_or_default();
+            let Count { using, serving, .. } = count.clone().unwrap_or_default();
             format!("{serving}/{using}")
         }),
         version: verdict.in_force.map(|_| known.unwrap_or(published.0)),
@@ -121,7 +124,8 @@ fn list(problems: &[Problem]) -> String {
     problems.join("; ")
 }
 
-fn count<'a>(reach: &'a Reach, document: &Document) -> Option<&'a Count> {
+/// How far an object in force has come with the proxies of this replica.
+pub(super) fn count<'a>(reach: &'a Reach, document: &Document) -> Option<&'a Count> {
     let namespace = document.id().name.namespace;
     let here = |service: &Name| ObjectName::new(namespace.clone(), service.clone());
     match document {

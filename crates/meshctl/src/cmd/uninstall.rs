@@ -283,6 +283,7 @@ async fn made(context: &Context, cluster: &Cluster) -> Outcome {
     let mut made = vec![
         json!({"kind": "Lease", "metadata": {"name": "mesh-control", "namespace": namespace}}),
         json!({"kind": "ConfigMap", "metadata": {"name": "mesh-rotation", "namespace": namespace}}),
+        json!({"kind": "ConfigMap", "metadata": {"name": "mesh-replicas", "namespace": namespace}}),
     ];
     // Beside the root there may be the one before and the one after it.
     let secrets = cluster.own::<Secret>().list(&ListParams::default()).await;

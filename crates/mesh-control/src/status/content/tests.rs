@@ -94,12 +94,30 @@ fn follower(wanted: &Arc<Snapshot>, serves: Option<&Arc<Snapshot>>, refusal: &st
 
 /// The status of an object: weights, proxies, version; then each condition with its reason and message.
 fn told(catalog: &Catalog, name: &str, followers: &[Follower], now: &str) -> (ModelRouteStatus, String) {
+    told_with(catalog, name, followers, &[], now)
+}
+
+/// The same, with what other replicas tell.
+fn told_with(
+    catalog: &Catalog,
+    name: &str,
+    followers: &[Follower],
+    others: &[Told],
+    now: &str,
+) -> (ModelRouteStatus, String) {
     let reach = Reach::of(catalog.view(), followers);
     let verdict = catalog
         .verdicts()
         .find(|verdict| verdict.written.key == key(name))
         .unwrap();
-    let status = status(catalog, &verdict, &reach, Version(7), &Time(now.parse().unwrap()));
+    let status = status(
+        catalog,
+        &verdict,
+        &reach,
+        others,
+        Version(7),
+        &Time(now.parse().unwrap()),
+    );
     let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".into());
     let mut lines = vec![format!(
         "{} {} {:?} at {:?}",
@@ -208,6 +226,60 @@ fn a_status_follows_its_object_and_its_proxies() {
         told(&catalog, "policy", &both, "2005-01-01T00:00:00Z").1,
     );
     insta::assert_snapshot!(pages.join("\n\n"));
+}
+
+#[test]
+fn proxies_of_other_replicas_count_while_they_serve_the_same_generation() {
+    let now = "2001-01-01T00:00:00Z";
+    let mut catalog = Catalog::new(settings());
+    catalog.apply([service("fraud"), service("fraud-v2"), pod("web")]);
+    catalog.apply([put(
+        Kind::ModelRoute,
+        "fraud",
+        2,
+        route(&json!(5)),
+        ModelRouteStatus::default(),
+    )]);
+    let five = snapshot(&catalog);
+    let own = [follower(&five, Some(&five), "")];
+    let told = |text: Value| serde_json::from_value::<Told>(text).unwrap();
+    let cases = [
+        (json!({"objects": {}}), "1/1", "Programmed"),
+        (
+            json!({"objects": {"ModelRoute ml/fraud": [2, 3, 3]}}),
+            "4/4",
+            "Programmed",
+        ),
+        (
+            json!({"objects": {"ModelRoute ml/fraud": [2, 3, 1]}}),
+            "2/4",
+            "Pending",
+        ),
+        (
+            json!({"objects": {"ModelRoute ml/fraud": [1, 3, 3]}}),
+            "1/4",
+            "Pending",
+        ),
+        (
+            json!({"objects": {"ModelRoute ml/fraud": [2, 1, 0]}, "refusals": {"ModelRoute ml/fraud": "ml/b: no"}}),
+            "1/2",
+            "Refused",
+        ),
+        (
+            json!({"objects": {"ModelRoute ml/other": [2, 3, 3]}}),
+            "1/1",
+            "Programmed",
+        ),
+    ];
+    for (said, proxies, reason) in cases {
+        let (status, text) = told_with(&catalog, "fraud", &own, &[told(said.clone())], now);
+        assert_eq!(status.proxies.as_deref(), Some(proxies), "{said}");
+        assert!(text.contains(&format!(" {reason}: ")), "{said}: {text}");
+    }
+    // None of this replica's own.
+    let two = told(json!({"objects": {"ModelRoute ml/fraud": [2, 2, 2]}}));
+    let (status, _) = told_with(&catalog, "fraud", &[], &[two], now);
+    assert_eq!(status.proxies.as_deref(), Some("2/2"));
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! What the replicas of the control plane tell each other: each writes an entry of its own, named after its pod, into a ConfigMap.
+//!
+//! A replica that is gone counts no more; one that said nothing of late said nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::api::{ApiError, call};
+use crate::ca::secret::PART_OF;
+use crate::clock::unix_now;
+
+/// The pods of the control plane.
+const REPLICAS: &str = "app.kubernetes.io/name=mesh-control";
+/// Who owns an entry, in the API server's books: this, and the pod.
+const MANAGER: &str = "mesh-control";
+/// How often a replica says the same again, and how old what it said may be, in seconds.
+pub const AGAIN: i64 = 10;
+const STALE: i64 = 45;
+
+/// A ConfigMap into which replicas write.
+///
+/// What is needed of the API server is `get`, `patch` and `create` of it, and `list` of the control plane's pods.
+#[derive(Clone, Debug)]
+pub struct Board {
+    maps: Api<ConfigMap>,
+    pods: Api<Pod>,
+    name: &'static str,
+}
+
+/// What a replica said, and when, in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry<T> {
+    #[serde(flatten)]
+    said: T,
+    at: i64,
+}
+
+/// One replica's entry.
+#[derive(Debug)]
+pub struct Place<T> {
+    board: Board,
+    pod: String,
+    last: Option<Entry<T>>,
+}
+
+impl Board {
+    /// The ConfigMap of this name in the control plane's namespace.
+    pub fn new(client: Client, namespace: &str, name: &'static str) -> Self {
+        Self {
+            maps: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client, namespace),
+            name,
+        }
+    }
+
+    /// The entry of a replica's pod.
+    pub fn place<T>(&self, pod: &str) -> Place<T> {
+        Place {
+            board: self.clone(),
+            pod: pod.to_owned(),
+            last: None,
+        }
+    }
+
+    /// What each replica that may have proxies said of late; none: nothing.
+    ///
+    /// # Errors
+    /// When the API server does not tell.
+    pub async fn read<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, Option<T>>, ApiError> {
+        let map = call(self.maps.get_opt(self.name)).await?;
+        let written = map.and_then(|map| map.data).unwrap_or_default();
+        let pods = call(self.pods.list(&ListParams::default().labels(REPLICAS))).await?;
+        let serving = pods.items.into_iter().filter(serves);
+        let serving = serving.filter_map(|pod| pod.metadata.name).collect();
+        Ok(said(&serving, &written, unix_now()))
+    }
+}
+
+/// Whether a replica may have proxies.
+fn serves(pod: &Pod) -> bool {
+    let status = pod.status.iter();
+    let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready || pod.metadata.deletion_timestamp.is_some()
+}
+
+fn said<T: DeserializeOwned>(
+    serving: &BTreeSet<String>,
+    written: &BTreeMap<String, String>,
+    now: i64,
+) -> BTreeMap<String, Option<T>> {
+    let entry = |pod: &String| -> Option<T> {
+        let entry: Entry<T> = serde_json::from_str(written.get(pod)?).ok()?;
+        ((now - entry.at).abs() <= STALE).then_some(entry.said)
+    };
+    serving.iter().map(|pod| (pod.clone(), entry(pod))).collect()
+}
+
+impl<T: Clone + PartialEq + Serialize> Place<T> {
+    /// Says this, unless the same was said of late.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn say(&mut self, said: T) -> Result<(), ApiError> {
+        let at = unix_now();
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.said == said && at - last.at < AGAIN)
+        {
+            return Ok(());
+        }
+        let entry = Entry { said, at };
+        let text = serde_json::to_string(&entry).unwrap_or_default();
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.board.name, "labels": {PART_OF.0: PART_OF.1}},
+            "data": {self.pod.as_str(): text},
+        });
+        let params = PatchParams::apply(&format!("{MANAGER}-{}", self.pod)).force();
+        let patch = Patch::Apply(&map);
+        call(self.board.maps.patch(self.board.name, &params, &patch)).await?;
+        self.last = Some(entry);
+        Ok(())
+    }
+
+    /// What is said next is written, whatever was said before.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_serving_replicas_said_of_late_counts() {
+        let serving = ["a", "b", "c", "d"].map(String::from).into();
+        let entry = |said: i64, at: i64| {
+            let said = BTreeMap::from([("proxies".to_owned(), said)]);
+            serde_json::to_string(&Entry { said, at }).unwrap()
+        };
+        let written = BTreeMap::from([
+            ("a".to_owned(), entry(3, 100)),
+            ("b".to_owned(), entry(7, 100 - STALE - 1)),
+            ("c".to_owned(), "rubbish".to_owned()),
+            ("gone".to_owned(), entry(9, 100)),
+        ]);
+        let read = said::<BTreeMap<String, i64>>(&serving, &written, 100);
+        let proxies = |pod: &str| read[pod].as_ref().map(|said| said["proxies"]);
+        assert_eq!(read.len(), 4);
+        assert_eq!(["a", "b", "c", "d"].map(proxies), [Some(3), None, None, None]);
+    }
+}
