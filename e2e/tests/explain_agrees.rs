@@ -168,7 +168,7 @@ fn explained(
         body: &request.body,
         caller: Some(caller),
     };
-    Ok(match explain(documents, &question)?.decision {
+    Ok(match explain(documents, [], &question)?.decision {
         Decision::Refused { status, reason, .. } => Err((status, reason)),
         Decision::Redirect { status, .. } => Err((status, String::new())),
         Decision::Own { .. } => Ok("own".to_owned()),

@@ -12,21 +12,26 @@ use crate::inference::{
     AppProtocol, Head, ModelName, ModelRequest, ModelVersion, Operation, Recognition, Refusal, recognise,
 };
 use crate::matching;
-use crate::route::{Action, Asked, Redirect, Rules, Scheme, depend_on_model};
+use crate::route::{Action, Asked, Redirect, Route, Scheme, depend_on_model};
 
 pub use self::answer::{
     Considered, Decision, Explanation, How, Place, Possible, Question, Recognised, Unanswerable,
 };
 
-/// Explains what happens to a request under these documents.
+/// Explains what happens to a request under these documents and routes, which stand for those of the documents that are about
+/// the same services.
 ///
 /// # Errors
 /// When the service or its port is not there.
 pub fn explain<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
+    routes: impl IntoIterator<Item = Route>,
     question: &Question<'_>,
 ) -> Result<Explanation, Unanswerable> {
-    let mesh = Mesh::of(documents);
+    let mut mesh = Mesh::of(documents);
+    let routes = routes.into_iter();
+    mesh.routes
+        .extend(routes.map(|route| (route.service.clone(), route)));
     let spec = mesh
         .services
         .get(question.service)
@@ -57,8 +62,8 @@ pub fn explain<'a>(
             endpoints: Vec::new(),
         },
     };
-    let none = Rules::default();
-    let rules = route.map_or(&none, |route| &route.rules);
+    let rules = route.map(|route| route.rules.of_port(&port.name));
+    let rules = &rules.unwrap_or_default();
     let read = match read(&mesh.config, port.app_protocol, question, depend_on_model(rules)) {
         Ok(read) => read,
         Err(refused) => {
@@ -89,6 +94,7 @@ pub fn explain<'a>(
         .take(taken.map_or(rules.len(), |taken| taken + 1))
         .map(|rule| Considered {
             rule: rule.name.clone(),
+            origin: rule.origin.clone(),
             takes: matching::takes(rule, &request),
             mismatches: rule
                 .matches

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use mesh_api::document::{Document, DocumentError, Kind, Source, parse_all};
 use mesh_api::name::{Name, ObjectName};
-use mesh_api::wire::admin::{ListDocumentsRequest, StoredDocument};
+use mesh_api::route::Route;
+use mesh_api::wire;
+use mesh_api::wire::admin::{ListDocumentsRequest, ListRoutesRequest, StoredDocument};
 
 use crate::client::{Admin, answer};
 use crate::error::{Failure, Outcome};
@@ -129,6 +131,20 @@ pub(crate) async fn list(
     let mut documents: Vec<InForce> = listed.into_iter().filter_map(read).collect();
     documents.sort_by_key(|it| it.document.id());
     Ok(documents)
+}
+
+/// The routes in force of a mesh on Kubernetes, where other kinds of objects than documents say how requests are routed, too;
+/// none where documents say all.
+pub(crate) async fn routes(admin: &mut Admin) -> Outcome<Vec<Route>> {
+    if admin.cluster().is_none() {
+        return Ok(Vec::new());
+    }
+    let listed = answer(admin.list_routes(ListRoutesRequest {})).await?.routes;
+    let read = |route| {
+        wire::route(route)
+            .map_err(|error| Failure::new(format!("cannot read what the control plane says: {error}")))
+    };
+    listed.into_iter().map(read).collect()
 }
 
 /// What this meshctl can't read, a newer control plane wrote: it is left out.

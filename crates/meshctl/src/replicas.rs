@@ -111,6 +111,14 @@ impl Admin {
         one(answers.into_iter().next())
     }
 
+    /// The routes in force, which are the same everywhere.
+    pub(crate) async fn list_routes(&mut self, request: ListRoutesRequest) -> Answer<RouteList> {
+        let answers = self
+            .all(|mut client| async move { client.list_routes(request).await })
+            .await?;
+        one(answers.into_iter().next())
+    }
+
     /// Applies documents.
     pub(crate) async fn apply(&mut self, request: ApplyRequest) -> Answer<ApplyResponse> {
         self.first()?.apply(request).await

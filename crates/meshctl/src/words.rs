@@ -1,7 +1,8 @@
 //! Routes in words: what a rule asks for, what a split keeps together, what is rewritten on the way.
 
+use mesh_api::document::Kind;
 use mesh_api::document::{HeaderMatch, PathMatch, StringMatch};
-use mesh_api::route::{Backend, Key, Match, Rule};
+use mesh_api::route::{Action, Backend, Key, Match, Origin, Rule};
 
 /// What a rule takes, such as `model fraud, infer or generate`.
 pub(crate) fn rule(rule: &Rule) -> String {
@@ -62,6 +63,25 @@ fn string(text: &StringMatch) -> String {
     match text {
         StringMatch::Exact(text) => text.clone(),
         StringMatch::Prefix { prefix } => format!("{prefix}*"),
+    }
+}
+
+/// What else than a ModelRoute a rule was made from, such as `HTTPRoute ml/web`.
+pub(crate) fn foreign(origin: &Origin) -> Option<String> {
+    let own = origin.label().starts_with(Kind::ModelRoute.as_str());
+    (!own).then(|| origin.to_string())
+}
+
+/// How a rule answers by itself, without asking any server.
+pub(crate) fn answer(rule: &Rule) -> Option<String> {
+    match &rule.action {
+        Action::Split(_) => None,
+        Action::Redirect(redirect) => Some(format!("redirected with {}", redirect.status.as_u16())),
+        Action::Refuse(refused) => Some(format!(
+            "refused with {}: {}",
+            refused.reason.status(),
+            refused.detail
+        )),
     }
 }
 

@@ -168,7 +168,7 @@ fn is_split(answers: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_routes_decide_about_the_requests_of_injected_pods() -> Result<()> {
-    Mesh::installed()?;
+    let mesh = Mesh::installed()?;
     Namespace::scenario("http-routes", &[INJECT], async |namespace| {
         start(namespace).await?;
         namespace.apply(HTTP_ROUTE).await?;
@@ -213,7 +213,26 @@ async fn http_routes_decide_about_the_requests_of_injected_pods() -> Result<()> 
                 ensure!(answer.contains(part), "{what}: {part:?} is not in {answer}");
             }
         }
-        is_split(&get(namespace, &format!("'web/split?[1-{SAMPLE}]'"))?)
+        is_split(&get(namespace, &format!("'web/split?[1-{SAMPLE}]'"))?)?;
+        let rule = format!("of HTTPRoute {}/web takes it", namespace.name());
+        for (path, answer) in [
+            ("/split", "20.0% v2"),
+            ("/moved/x", "301 to http://example.com/new/x"),
+            ("/else", "404 mesh-error: no-rule"),
+        ] {
+            let ask = [
+                "explain",
+                "--service",
+                "web",
+                "--path",
+                path,
+                "--namespace",
+                namespace.name(),
+            ];
+            let told = mesh.meshctl(&ask)?;
+            ensure!(told.contains(answer) && told.contains(&rule), "{path}: {told}");
+        }
+        Ok(())
     })
     .await
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::identity::Identity;
 use crate::inference::{AppProtocol, Operation};
 use crate::name::{Name, ObjectName};
+use crate::route::Origin;
 
 /// A request to be explained.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,8 @@ pub struct Recognised {
 pub struct Considered {
     /// Its name.
     pub rule: Name,
+    /// What it was made from.
+    pub origin: Origin,
     /// Whether it takes the request.
     pub takes: bool,
     /// For each of its matches, the first field that does not hold; none: all hold.

@@ -8,6 +8,15 @@ use crate::document::parse_all;
 const MESH: &str = include_str!("tests.yaml");
 
 fn explained(target: &str, headers: &[(&'static str, &'static str)], body: &[u8]) -> Explanation {
+    explained_with([], target, headers, body)
+}
+
+fn explained_with(
+    routes: impl IntoIterator<Item = Route>,
+    target: &str,
+    headers: &[(&'static str, &'static str)],
+    body: &[u8],
+) -> Explanation {
     let documents: Vec<Document> = parse_all("mesh.yaml".as_ref(), MESH)
         .into_iter()
         .map(|it| it.unwrap().0)
@@ -25,7 +34,7 @@ fn explained(target: &str, headers: &[(&'static str, &'static str)], body: &[u8]
         body,
         caller: None,
     };
-    explain(&documents, &question).unwrap()
+    explain(&documents, routes, &question).unwrap()
 }
 
 #[test]
@@ -73,5 +82,42 @@ fn what_is_refused_says_how() {
     let found = explained("/v2/models/fraud/../iris/infer", &[], b"");
     assert!(
         matches!(found.decision, Decision::Refused { status: 400, reason, .. } if reason == "ambiguous-path")
+    );
+}
+
+#[test]
+fn routes_that_documents_do_not_say_stand_for_those_that_they_do() {
+    use crate::wire::config as wire;
+    let rule = |name: &str, port: &str| wire::Rule {
+        name: name.into(),
+        origin: "HTTPRoute ml/web".into(),
+        port: port.into(),
+        action: Some(wire::rule::Action::Refused(wire::Refused {
+            reason: "no-backend".into(),
+            detail: name.into(),
+        })),
+        ..wire::Rule::default()
+    };
+    let route = wire::Route {
+        service: "ml/fraud".into(),
+        object: String::new(),
+        rules: vec![rule("of-another-port", "metrics"), rule("of-any", "")],
+    };
+    let found = explained_with(
+        [crate::wire::route(route).unwrap()],
+        "/v2/models/fraud/infer",
+        &[],
+        b"",
+    );
+    let asked: Vec<_> = found
+        .rules
+        .iter()
+        .map(|it| format!("{} {}", it.origin, it.rule))
+        .collect();
+    assert_eq!(asked, ["HTTPRoute ml/web of-any"]);
+    assert!(
+        matches!(found.decision, Decision::Refused { status: 500, .. }),
+        "{:?}",
+        found.decision
     );
 }

@@ -19,7 +19,7 @@ use super::encode::balancer_word;
 
 mod route;
 
-use route::route;
+pub use route::route;
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

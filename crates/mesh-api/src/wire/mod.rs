@@ -5,7 +5,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{WireError, delta};
+pub use decode::{WireError, delta, route};
 
 /// Configuration: control plane → proxy.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

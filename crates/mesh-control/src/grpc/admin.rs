@@ -10,8 +10,9 @@ use mesh_api::wire::admin::admin_server::Admin;
 use mesh_api::wire::admin::{
     self as wire, Applied, ApplyRequest, ApplyResponse, CreateJoinTokenRequest, DeleteRequest,
     DeleteResponse, DocumentList, GetRootRotationRequest, GetStatusRequest, GetTrafficRequest, JoinToken,
-    ListDocumentsRequest, ListProxiesRequest, ProxyList, RootRotation, SetSplitRequest, SplitChange,
-    StartRootRotationRequest, Status as PlaneStatus, Traffic, UndoSplitRequest, Weight,
+    ListDocumentsRequest, ListProxiesRequest, ListRoutesRequest, ProxyList, RootRotation, RouteList,
+    SetSplitRequest, SplitChange, StartRootRotationRequest, Status as PlaneStatus, Traffic, UndoSplitRequest,
+    Weight,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -118,6 +119,16 @@ impl Admin for AdminService {
                 && (wanted.name.is_empty() || wanted.name == document.name)
         });
         Ok(Response::new(DocumentList { documents }))
+    }
+
+    async fn list_routes(&self, _: Request<ListRoutesRequest>) -> Answer<RouteList> {
+        let published = self.plane.publisher().current();
+        let routes = published
+            .view
+            .services()
+            .filter_map(|(_, service)| service.route.as_ref());
+        let routes = routes.map(Into::into).collect();
+        Ok(Response::new(RouteList { routes }))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {

@@ -11,11 +11,13 @@ use mesh_api::document::Document;
 use mesh_api::explain::{Decision, Explanation, How, Place, Possible, Question, explain};
 use mesh_api::identity::{Identity, TrustDomain};
 use mesh_api::name::{Name, ObjectName};
+use mesh_api::route::Route;
 
 use super::Context;
 use crate::documents::{self, meant, parse, read_files};
 use crate::error::{Failure, Outcome};
 use crate::output::{Style, Text};
+use crate::words;
 
 /// Flags of `meshctl explain`.
 #[derive(Args, Debug)]
@@ -82,7 +84,7 @@ fn caller(text: &str) -> Result<(Name, Name), String> {
 impl Explain {
     /// Asks, and tells why.
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let documents = self.documents(context).await?;
+        let (documents, routes) = self.in_force(context).await?;
         let names = documents.iter().filter_map(|document| match document {
             Document::Service(object) => Some(object.metadata.object_name()),
             _ => None,
@@ -93,21 +95,23 @@ impl Explain {
             Document::MeshConfig(object) => object.spec.trust_domain.clone(),
             _ => None,
         });
-        let explanation = self.explain(&documents, &service, domain.unwrap_or_default())?;
+        let explanation = self.explain(&documents, routes, &service, domain.unwrap_or_default())?;
         match context.machine() {
             Some(format) => context.printer.machine(format, &explanation),
             None => context.printer.data(&for_people(&explanation)),
         }
     }
 
-    async fn documents(&self, context: &Context) -> Outcome<Vec<Document>> {
+    /// The documents, and the routes that not they alone say.
+    async fn in_force(&self, context: &Context) -> Outcome<(Vec<Document>, Vec<Route>)> {
         if self.filename.is_empty() {
             let mut admin = context
                 .admin()
                 .await
                 .map_err(|failure| failure.hint("`meshctl explain -f DIR` needs no mesh"))?;
             let listed = documents::list(&mut admin, None, None, None).await?;
-            return Ok(listed.into_iter().map(|it| it.document).collect());
+            let routes = documents::routes(&mut admin).await?;
+            return Ok((listed.into_iter().map(|it| it.document).collect(), routes));
         }
         let mut documents = Vec::new();
         for parsed in parse(&read_files(&self.filename)?) {
@@ -116,12 +120,13 @@ impl Explain {
                 Err(error) => context.printer.warn(&format!("left out: {error}")),
             }
         }
-        Ok(documents)
+        Ok((documents, Vec::new()))
     }
 
     fn explain(
         &self,
         documents: &[Document],
+        routes: Vec<Route>,
         service: &ObjectName,
         domain: TrustDomain,
     ) -> Outcome<Explanation> {
@@ -162,7 +167,7 @@ impl Explain {
             body: &body,
             caller: caller.as_ref(),
         };
-        explain(documents, &question).map_err(|error| Failure::new(error.to_string()))
+        explain(documents, routes, &question).map_err(|error| Failure::new(error.to_string()))
     }
 
     fn body(&self) -> Outcome<Vec<u8>> {
@@ -198,19 +203,18 @@ fn for_people(explanation: &Explanation) -> String {
         lines.push(fact("route", route.to_string()));
     }
     for considered in &explanation.rules {
+        let origin = words::foreign(&considered.origin).map(|it| format!(" of {it}"));
+        let rule = format!("{}{}", considered.rule, origin.unwrap_or_default());
         let line = if considered.takes {
-            Text::styled(Style::Good, "  ✓ ").plain(format!("{} takes it", considered.rule))
+            Text::styled(Style::Good, "  ✓ ").plain(format!("{rule} takes it"))
         } else {
             let why: Vec<&str> = considered
                 .mismatches
                 .iter()
                 .map(|it| it.unwrap_or("nothing"))
                 .collect();
-            Text::styled(Style::Faint, "  ✗ ").plain(format!(
-                "{} asks for another {}",
-                considered.rule,
-                why.join(", and another ")
-            ))
+            Text::styled(Style::Faint, "  ✗ ")
+                .plain(format!("{rule} asks for another {}", why.join(", and another ")))
         };
         lines.push(line);
     }
@@ -333,10 +337,14 @@ fn place(place: &Place) -> Text {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::cmd::testing::{documents, plain};
+    use crate::cmd::testing::{documents, http_route, plain};
     use clap::Parser as _;
 
     fn explained(line: &str) -> String {
+        explained_with(line, Vec::new())
+    }
+
+    fn explained_with(line: &str, routes: Vec<Route>) -> String {
         let line = format!("meshctl explain {line}");
         let Command::Explain(explain) = Cli::parse_from(line.split(' ')).command else {
             panic!()
@@ -345,7 +353,7 @@ mod tests {
         let service = explain.service.parse().unwrap();
         plain(&for_people(
             &explain
-                .explain(&documents, &service, TrustDomain::default())
+                .explain(&documents, routes, &service, TrustDomain::default())
                 .unwrap(),
         ))
     }
@@ -359,6 +367,12 @@ mod tests {
         insta::assert_snapshot!(
             "refused",
             explained("--service ml/fraud --path /v2/models/a//b/infer")
+        );
+        let iris =
+            |path: &str| explained_with(&format!("--service ml/iris --path {path}"), vec![http_route()]);
+        insta::assert_snapshot!(
+            "http_route",
+            format!("{}\n{}", iris("/old/x?y=z"), iris("/v2/health/ready"))
         );
         insta::assert_snapshot!("external", explained("--service ml/iris --path /v2/health/ready"));
     }

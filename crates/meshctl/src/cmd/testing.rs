@@ -110,6 +110,48 @@ pub(crate) fn traffic() -> Traffic {
     }
 }
 
+/// An HTTPRoute of the test mesh, as the control plane has it.
+pub(crate) fn http_route() -> Route {
+    use mesh_api::wire::config::{self as wire, rule::Action, string_match::How};
+    let rule = |name: &str, matches, action| wire::Rule {
+        name: name.into(),
+        origin: "HTTPRoute ml/web".into(),
+        matches,
+        action: Some(action),
+        ..wire::Rule::default()
+    };
+    let old = wire::Match {
+        path: Some(wire::StringMatch {
+            how: Some(How::Under("/old".into())),
+        }),
+        ..wire::Match::default()
+    };
+    let moved = wire::Redirect {
+        host: "new.example".into(),
+        status: 301,
+        ..wire::Redirect::default()
+    };
+    let backend = |name: &str, weight| wire::Backend {
+        name: name.into(),
+        service: format!("ml/{name}"),
+        weight,
+        ..wire::Backend::default()
+    };
+    let split = wire::Split {
+        backends: vec![backend("iris", 3), backend("fraud-v2", 1)],
+        ..wire::Split::default()
+    };
+    let route = wire::Route {
+        service: "ml/iris".into(),
+        object: String::new(),
+        rules: vec![
+            rule("moved", vec![old], Action::Redirect(moved)),
+            rule("web", Vec::new(), Action::Split(split)),
+        ],
+    };
+    mesh_api::wire::route(route).unwrap()
+}
+
 /// A proxy that serves a version.
 pub(crate) fn proxy(workload: &str, version: u64) -> Proxy {
     Proxy {
@@ -178,6 +220,10 @@ impl admin_server::Admin for FakeControl {
         let mut documents = stored();
         documents.retain(|it| kind.is_empty() || it.kind == kind);
         Ok(Response::new(DocumentList { documents }))
+    }
+
+    async fn list_routes(&self, _: Request<ListRoutesRequest>) -> Answer<RouteList> {
+        Ok(Response::new(RouteList::default()))
     }
 
     async fn apply(&self, _: Request<ApplyRequest>) -> Answer<ApplyResponse> {

@@ -272,6 +272,7 @@ mod tests {
         let (documents, service) = (documents(), "ml/fraud".parse().unwrap());
         let explanation = explain(
             &documents,
+            [],
             &Question {
                 service: &service,
                 port: None,

@@ -18,7 +18,11 @@ use crate::validate::Problem;
 use crate::wire::WireError;
 use crate::wire::config as wire;
 
-pub(super) fn route(message: wire::Route) -> Result<Route> {
+/// The route of a message.
+///
+/// # Errors
+/// When it is none that could be written in documents.
+pub fn route(message: wire::Route) -> Result<Route> {
     let object = format!("Route {}", message.service);
     let service: ObjectName = field(&object, "service", &message.service)?;
     let model_route = optional(&message.object)

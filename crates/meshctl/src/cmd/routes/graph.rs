@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn graphs_have_every_arrow() {
-        let view = View::of(&documents(), &traffic());
+        let view = View::of(&documents(), Vec::new(), &traffic());
         insta::assert_snapshot!("dot", dot(&view));
         insta::assert_snapshot!("mermaid", mermaid(&view));
     }

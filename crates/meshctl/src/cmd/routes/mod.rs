@@ -73,7 +73,8 @@ async fn look(
 ) -> Outcome<View> {
     let listed = documents::list(admin, None, None, None).await?;
     let seen = traffic::ask(admin, window).await?;
-    let mut view = View::of(&listed, &seen);
+    let routes = documents::routes(admin).await?;
+    let mut view = View::of(&listed, routes, &seen);
     view.services.retain(|it| match service {
         Some(service) => it.name == *service,
         None => context.shows(&it.name),

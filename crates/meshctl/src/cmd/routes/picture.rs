@@ -64,11 +64,17 @@ impl Pen {
 
     fn rule(&self, rule: &Rule) -> Node {
         let by = rule.by.as_ref().map(|by| format!(" · {by}")).unwrap_or_default();
+        let origin = rule.origin.as_ref().map(|it| format!(" of {it}"));
         let label = Text::from(rule.name.clone())
+            .and(Style::Faint, origin.unwrap_or_default())
             .and(Style::Faint, ": ")
             .plain(rule.takes.clone())
             .and(Style::Faint, by);
         let mut node = Node::new(label);
+        if let Some(answer) = &rule.answer {
+            node.children.push(Node::new(Text::from(answer.clone())));
+            return node;
+        }
         node.children = rule.backends.iter().map(|it| self.backend(it)).collect();
         node
     }
@@ -150,11 +156,11 @@ impl Pen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::testing::{documents, plain, traffic};
+    use crate::cmd::testing::{documents, http_route, plain, traffic};
 
     #[test]
     fn the_tree_shows_who_calls_what_and_how_it_does() {
-        let view = View::of(&documents(), &traffic());
+        let view = View::of(&documents(), Vec::new(), &traffic());
         let picture = plain(&draw(&view, 100, false));
         assert!(
             picture.lines().all(|line| line.chars().count() <= 100),
@@ -165,17 +171,25 @@ mod tests {
 
     #[test]
     fn without_traffic_the_tree_shows_what_would_be() {
-        let view = View::of(&documents(), &Default::default());
+        let view = View::of(&documents(), Vec::new(), &Default::default());
         insta::assert_snapshot!(plain(&draw(&view, 100, true)));
         assert_eq!(
-            draw(&View::of(&[], &Default::default()), 100, false),
+            draw(&View::of(&[], Vec::new(), &Default::default()), 100, false),
             "no services\n"
         );
     }
 
     #[test]
+    fn routes_of_other_kinds_are_drawn_and_named() {
+        let view = View::of(&documents(), vec![http_route()], &traffic());
+        let picture = plain(&draw(&view, 100, false));
+        let iris = picture.split("ml/iris").nth(1).unwrap();
+        insta::assert_snapshot!(format!("ml/iris{iris}"));
+    }
+
+    #[test]
     fn machines_get_the_same() {
-        let view = View::of(&documents(), &traffic());
+        let view = View::of(&documents(), Vec::new(), &traffic());
         let value = serde_json::to_value(&view).unwrap();
         let canary = &value["services"][0]["rules"][0]["backends"][1];
         assert_eq!(canary["name"], "canary");

@@ -30,7 +30,7 @@ pub(crate) struct Service {
     pub(crate) name: ObjectName,
     /// What its ports speak, each protocol once.
     pub(crate) protocols: Vec<String>,
-    /// The ModelRoute, if it has one.
+    /// What its route is called, if it has one: as its ModelRoute or, without one, as the service.
     pub(crate) route: Option<ObjectName>,
     /// Whether it only is a backend of others: nobody was seen calling it by its own name.
     pub(crate) only_backend: bool,
@@ -69,8 +69,14 @@ pub(crate) struct Caller {
 pub(crate) struct Rule {
     /// Its name.
     pub(crate) name: String,
+    /// What else than a ModelRoute it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
     /// What it takes, in words.
     pub(crate) takes: String,
+    /// How it answers by itself, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answer: Option<String>,
     /// What keeps a caller on one backend, in words.
     pub(crate) by: Option<String>,
     #[serde(flatten)]
@@ -127,9 +133,12 @@ pub(crate) struct Model {
 }
 
 impl View {
-    /// Puts documents and traffic together.
-    pub(crate) fn of(listed: &[InForce], seen: &Traffic) -> Self {
-        let mesh = Mesh::of(listed);
+    /// Puts documents, routes that not they alone say, and traffic together.
+    pub(crate) fn of(listed: &[InForce], routes: Vec<Route>, seen: &Traffic) -> Self {
+        let mut mesh = Mesh::of(listed);
+        let routes = routes.into_iter();
+        mesh.routes
+            .extend(routes.map(|route| (route.service.clone(), route)));
         let outbound: Vec<(ObjectName, &Path)> = seen
             .paths
             .iter()
@@ -276,7 +285,9 @@ fn rule(mesh: &Mesh<'_>, rule: &mesh_api::route::Rule, paths: &[&Path], seconds:
     };
     Rule {
         name: rule.name.to_string(),
+        origin: words::foreign(&rule.origin),
         takes: words::rule(rule),
+        answer: words::answer(rule),
         by: words::key(rule),
         way: way(&paths, seconds),
         backends: rule.backends().iter().map(backend).collect(),
