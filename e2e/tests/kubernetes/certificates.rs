@@ -175,7 +175,7 @@ async fn nobody_gets_a_certificate_but_its_own() -> Result<()> {
                 ));
             }
             None => {
-                eprintln!("SKIPPED: tokens that have expired are made on this machine's own cluster alone")
+                eprintln!("SKIPPED: tokens that have expired are made on this machine's own cluster alone");
             }
         }
         for attempt in &attempts {

@@ -12,6 +12,7 @@ use mesh_api::name::ObjectName;
 use mesh_api::snapshot::Service;
 use mesh_control::catalog::documents::Settings;
 use mesh_control::plane::Plane;
+use mesh_control::replicas::Board;
 use mesh_control::view::View;
 use mesh_control::{source, status};
 use mesh_e2e::kubernetes::{ApiServer, Kubectl};
@@ -54,7 +55,9 @@ impl Control {
         let mut running = JoinSet::new();
         running.spawn(source::kubernetes::follow(objects.clone(), client.clone()));
         let proxies = plane.proxies().clone();
-        running.spawn(async move { status::keep(&objects, &proxies, &client).await });
+        // It is alone, and may not ask who else there is: that does not keep it.
+        let board = Board::new(client.clone(), "mesh-system", status::others::BOARD);
+        running.spawn(async move { status::keep(&objects, &proxies, &client, &board, "alone").await });
         Ok(Self {
             server,
             plane,

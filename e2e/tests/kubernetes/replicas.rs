@@ -81,7 +81,8 @@ async fn the_status_tells_of_the_proxies_of_all_replicas() -> Result<()> {
         ensure!(route["status"]["weights"] == "stable=50 canary=50", "{route}");
         // What is left of the replicas that go is counted once, where it goes.
         scale("1")?;
-        served_by_all(namespace).await.map(drop)
+        served_by_all(namespace).await?;
+        Ok(())
     })
     .await;
     scale(&before)?;
