@@ -53,5 +53,7 @@ mod servers;
 mod sidecar;
 #[path = "kubernetes/tokens.rs"]
 mod tokens;
+#[path = "kubernetes/upgraded.rs"]
+mod upgraded;
 #[path = "kubernetes/webhook_down.rs"]
 mod webhook_down;

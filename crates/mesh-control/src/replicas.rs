@@ -68,17 +68,39 @@ impl Board {
         }
     }
 
-    /// What each replica that may have proxies said of late; none: nothing.
+    /// What each replica that may have proxies said of late; none: nothing. Entries of pods that are gone are taken out.
     ///
     /// # Errors
-    /// When the API server does not tell.
+    /// When the API server does not tell, or does not take them out.
     pub async fn read<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, Option<T>>, ApiError> {
         let map = call(self.maps.get_opt(self.name)).await?;
         let written = map.and_then(|map| map.data).unwrap_or_default();
         let pods = call(self.pods.list(&ListParams::default().labels(REPLICAS))).await?;
-        let serving = pods.items.into_iter().filter(serves);
-        let serving = serving.filter_map(|pod| pod.metadata.name).collect();
-        Ok(said(&serving, &written, unix_now()))
+        let name = |pod: &Pod| pod.metadata.name.clone();
+        let there = pods.items.iter().filter_map(name).collect();
+        self.sweep(&there, &written).await?;
+        let serving = pods.items.iter().filter(|pod| serves(pod));
+        Ok(said(&serving.filter_map(name).collect(), &written, unix_now()))
+    }
+
+    /// Takes out the entries of pods that are not there: they were listed after the entries had been read.
+    async fn sweep(
+        &self,
+        there: &BTreeSet<String>,
+        written: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        let gone = written.keys().filter(|pod| !there.contains(*pod));
+        let gone: BTreeMap<&String, ()> = gone.map(|pod| (pod, ())).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let patch = json!({"data": gone});
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        call(self.maps.patch(self.name, &params, &Patch::Merge(&patch))).await?;
+        Ok(())
     }
 }
 

@@ -82,7 +82,13 @@ async fn the_status_tells_of_the_proxies_of_all_replicas() -> Result<()> {
         // What is left of the replicas that go is counted once, where it goes.
         scale("1")?;
         served_by_all(namespace).await?;
-        Ok(())
+        namespace
+            .until("what replicas that are gone told to be gone, too", async || {
+                let told = system.get(&["configmap", "mesh-replicas"])?;
+                let told = told["data"].as_object().map_or(0, serde_json::Map::len);
+                Ok((told <= 1).then_some(()))
+            })
+            .await
     })
     .await;
     scale(&before)?;
