@@ -104,12 +104,15 @@ impl Board {
     }
 }
 
-/// Whether a replica may have proxies.
+/// Whether a replica may have proxies: its process runs. It need not be ready, since what it has stays with it when it loses the API
+/// server, and it need not have been told to end.
 fn serves(pod: &Pod) -> bool {
     let status = pod.status.iter();
-    let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    ready || pod.metadata.deletion_timestamp.is_some()
+    let mut containers = status.flat_map(|status| status.container_statuses.iter().flatten());
+    containers.any(|container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.running.is_some())
+    })
 }
 
 fn said<T: DeserializeOwned>(
@@ -162,6 +165,25 @@ impl<T: Clone + PartialEq + Serialize> Place<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replica_counts_while_its_process_runs() {
+        let pod = |state: serde_json::Value| -> Pod {
+            let container = json!({"name": "mesh-control", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+                "state": state});
+            serde_json::from_value(
+                json!({"metadata": {"name": "a"}, "status": {"containerStatuses": [container]}}),
+            )
+            .unwrap()
+        };
+        assert!(
+            serves(&pod(json!({"running": {}}))),
+            "not ready, and maybe with proxies"
+        );
+        assert!(!serves(&pod(json!({"waiting": {"reason": "CrashLoopBackOff"}}))));
+        assert!(!serves(&pod(json!({"terminated": {"exitCode": 1}}))));
+        assert!(!serves(&Pod::default()), "not started yet");
+    }
 
     #[test]
     fn only_what_serving_replicas_said_of_late_counts() {
