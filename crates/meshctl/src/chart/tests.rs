@@ -201,7 +201,9 @@ fn the_injector_reads_its_settings() {
 /// The real Helm: `$HELM`, or the one on the path.
 fn helm() -> Option<PathBuf> {
     let named = std::env::var_os("HELM").map(PathBuf::from);
-    let cached = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/mesh/cluster"));
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let cached = caches.map(|caches| caches.join("mesh/cluster"));
     let on_path = std::env::var_os("PATH");
     let folders = on_path.iter().flat_map(std::env::split_paths);
     named
