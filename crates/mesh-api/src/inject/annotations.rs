@@ -9,6 +9,8 @@ use super::{Namespace, Refusal};
 pub const INJECT: &str = "mesh.dev/inject";
 /// Annotation of an injected pod: the revision that it was injected by.
 pub const INJECTED: &str = "mesh.dev/injected";
+/// Annotation of an injected pod: the names of the pull secrets that it got by it, with commas between.
+pub const PULL_SECRETS: &str = "mesh.dev/pull-secrets";
 /// Label of an injected pod, with the value `true`: others call it in mutual TLS.
 pub const PROXY: &str = "mesh.dev/proxy";
 /// What our labels and annotations begin with.
@@ -211,7 +213,7 @@ pub(super) fn settings_of(
 /// Says which annotations begin like ours and are none: mostly they are misspelt.
 fn unknown(pod: &Value) -> Vec<String> {
     let known = |name: &str| {
-        [INJECT, INJECTED, PROXY].contains(&name)
+        [INJECT, INJECTED, PROXY, PULL_SECRETS].contains(&name)
             || ANNOTATIONS
                 .iter()
                 .any(|it| name.strip_prefix(OURS) == Some(it.name))

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::checks::items;
 use super::probe::Probes;
 use super::settings::{LogFormat, Settings};
-use super::{ADMIN_PORT, INIT_CONTAINER, INJECTED, PROBE_PORT, PROXY, PROXY_CONTAINER, Refusal};
+use super::{
+    ADMIN_PORT, INIT_CONTAINER, INJECTED, PROBE_PORT, PROXY, PROXY_CONTAINER, PULL_SECRETS, Refusal,
+};
 use crate::network::Ports;
 
 const TOKEN: &str = "mesh-token";
@@ -46,6 +49,10 @@ pub(super) fn add(
         }
     }
     list(pod, "volumes")?.splice(0..0, volumes(settings));
+    let secrets = pull_secrets(pod, settings)?;
+    if !secrets.is_empty() {
+        mark(pod, "annotations", PULL_SECRETS, &secrets.join(","))?;
+    }
     mark(pod, "annotations", INJECTED, &settings.revision)?;
     mark(pod, "labels", PROXY, "true")
 }
@@ -55,6 +62,19 @@ fn is_of_job(pod: &Value) -> bool {
     let owners = pod["metadata"]["ownerReferences"].as_array();
     let owned = owners.into_iter().flatten().any(|owner| owner["kind"] == "Job");
     owned || pod["spec"]["restartPolicy"] == "Never" || pod["spec"]["restartPolicy"] == "OnFailure"
+}
+
+/// Adds what the sidecar's image is pulled with, and tells what was not there.
+fn pull_secrets<'a>(pod: &mut Value, settings: &'a Settings) -> Result<Vec<&'a str>, Refusal> {
+    let mut added = Vec::new();
+    for secret in &settings.image_pull_secrets {
+        let there = items(&pod["spec"]["imagePullSecrets"]).any(|it| it["name"] == secret.name.as_str());
+        if !there {
+            list(pod, "imagePullSecrets")?.push(json!(secret));
+            added.push(secret.name.as_str());
+        }
+    }
+    Ok(added)
 }
 
 /// Leads the pod's connections to the sidecar. It needs the right to, and with that it must be root: a capability of

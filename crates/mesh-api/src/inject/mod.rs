@@ -20,11 +20,11 @@ mod rewrite;
 mod settings;
 mod undo;
 
-pub use annotations::{ANNOTATIONS, Annotation, INJECT, INJECTED, PROXY};
+pub use annotations::{ANNOTATIONS, Annotation, INJECT, INJECTED, PROXY, PULL_SECRETS};
 pub use objects::{Of, inject_all, uninject_all};
 pub use patch::{Step, aligned, patch};
 pub use quantity::Quantity;
-pub use settings::{Amounts, LogFormat, PullPolicy, Resources, Settings, SettingsError};
+pub use settings::{Amounts, LogFormat, PullPolicy, PullSecret, Resources, Settings, SettingsError};
 pub use undo::uninject;
 
 /// The sidecar's container.

@@ -20,6 +20,9 @@ pub struct Settings {
     pub image: String,
     /// When the image is pulled
     pub image_pull_policy: PullPolicy,
+    /// Secrets of the pod's namespace with which the image is pulled, besides those that the pod names itself
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<PullSecret>,
     /// The user and group that the sidecar runs as, 1 to 2147483647. No container of the workload may run as this user:
     /// its connections would go past the mesh
     pub proxy_uid: u32,
@@ -65,6 +68,15 @@ pub enum PullPolicy {
     IfNotPresent,
     /// Never: the node has it.
     Never,
+}
+
+/// A Secret with which images are pulled
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PullSecret {
+    /// Its name
+    #[schemars(length(min = 1))]
+    pub name: String,
 }
 
 /// How the sidecar's own log is written.
@@ -162,6 +174,7 @@ impl Default for Settings {
             revision: version.to_owned(),
             image: format!("mesh-proxy:{version}"),
             image_pull_policy: PullPolicy::IfNotPresent,
+            image_pull_secrets: Vec::new(),
             proxy_uid: 2102,
             control: "mesh-control.mesh-system.svc:15010".to_owned(),
             trust_config_map: "mesh-trust-bundle"
@@ -241,6 +254,15 @@ impl Settings {
                 self.image
             ),
         )?;
+        let wrong = self
+            .image_pull_secrets
+            .iter()
+            .find(|secret| !is_secret(&secret.name));
+        if let Some(PullSecret { name }) = wrong {
+            let reason =
+                format!("{name:?} is not the name of a Secret: use 1 to 253 of a-z, 0-9, '-' and '.'");
+            check(false, "imagePullSecrets", reason)?;
+        }
         check(
             (1..=i32::MAX as u32).contains(&self.proxy_uid),
             "proxyUid",
@@ -316,6 +338,11 @@ fn is_revision(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
+}
+
+fn is_secret(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    (1..=253).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn is_host_and_port(text: &str) -> bool {

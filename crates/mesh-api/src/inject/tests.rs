@@ -71,6 +71,48 @@ fn a_pod_with_a_native_sidecar() {
 }
 
 #[test]
+fn a_pod_gets_the_pull_secrets_that_it_does_not_have() {
+    let secret = |name: &str| PullSecret { name: name.into() };
+    let settings = Settings {
+        image_pull_secrets: vec![secret("ours"), secret("theirs")],
+        ..settings()
+    };
+    let mut web = web();
+    for (own, together, added) in [
+        (
+            json!(null),
+            json!([{"name": "ours"}, {"name": "theirs"}]),
+            json!("ours,theirs"),
+        ),
+        (
+            json!([{"name": "theirs"}]),
+            json!([{"name": "theirs"}, {"name": "ours"}]),
+            json!("ours"),
+        ),
+        (
+            json!([{"name": "theirs"}, {"name": "ours"}]),
+            json!([{"name": "theirs"}, {"name": "ours"}]),
+            json!(null),
+        ),
+    ] {
+        match &own {
+            Value::Null => {}
+            own => web["spec"]["imagePullSecrets"] = own.clone(),
+        }
+        let (pod, warnings) = injected(&web, &settings);
+        assert_eq!(pod["spec"]["imagePullSecrets"], together, "{own}");
+        assert_eq!(pod["metadata"]["annotations"][PULL_SECRETS], added, "{own}");
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(uninject(&pod).unwrap(), web, "{own}");
+    }
+    let wrong = Settings::parse("imagePullSecrets: [{name: 'a b'}]").unwrap_err();
+    assert!(
+        wrong.to_string().starts_with("imagePullSecrets: \"a b\" is not"),
+        "{wrong}"
+    );
+}
+
+#[test]
 fn a_pod_with_an_ordinary_sidecar() {
     let mut web = web();
     web["metadata"]["annotations"]["mesh.dev/native-sidecar"] = json!("false");

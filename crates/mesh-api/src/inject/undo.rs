@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::checks::{is_injected, items};
 use super::containers::VOLUMES;
 use super::probe::{self, Kind, Probes};
-use super::{INIT_CONTAINER, INJECTED, PROXY, PROXY_CONTAINER};
+use super::{INIT_CONTAINER, INJECTED, PROXY, PROXY_CONTAINER, PULL_SECRETS};
 
 /// The pod as it was before it was injected; none: it was not. Empty lists and maps that injection would have filled are
 /// gone too, as Kubernetes has none.
@@ -14,12 +14,15 @@ pub fn uninject(pod: &Value) -> Option<Value> {
         return None;
     }
     let probes = probes(pod);
+    let secrets = pod["metadata"]["annotations"][PULL_SECRETS].as_str();
+    let secrets: Vec<&str> = secrets.into_iter().flat_map(|names| names.split(',')).collect();
     let mut pod = pod.clone();
     let spec = pod.get_mut("spec")?.as_object_mut()?;
     for (list, names) in [
         ("initContainers", [INIT_CONTAINER, PROXY_CONTAINER].as_slice()),
         ("containers", &[PROXY_CONTAINER]),
         ("volumes", &VOLUMES),
+        ("imagePullSecrets", &secrets),
     ] {
         remove(spec, list, names);
     }
@@ -34,6 +37,7 @@ pub fn uninject(pod: &Value) -> Option<Value> {
         }
     }
     unmark(&mut pod, "annotations", INJECTED);
+    unmark(&mut pod, "annotations", PULL_SECRETS);
     unmark(&mut pod, "labels", PROXY);
     Some(pod)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_api::inject::PullSecret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,7 +33,7 @@ pub(crate) struct Images {
     pub(crate) registry: String,
     /// When images are pulled
     pub(crate) pull_policy: PullPolicy,
-    /// Secrets of the mesh's namespace with which images are pulled
+    /// Secrets with which images are pulled: of the mesh's namespace, and of each namespace whose pods get a proxy
     pub(crate) pull_secrets: Vec<PullSecret>,
     /// The control plane's image
     pub(crate) control: Image,
@@ -47,15 +48,6 @@ pub(crate) enum PullPolicy {
     Always,
     IfNotPresent,
     Never,
-}
-
-/// A Secret with which images are pulled
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PullSecret {
-    /// Its name
-    #[schemars(length(min = 1))]
-    pub(crate) name: String,
 }
 
 /// An image
