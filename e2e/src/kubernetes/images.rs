@@ -36,7 +36,7 @@ pub enum Image {
     Proxy,
     /// A shell, BusyBox and curl.
     Client,
-    /// A model server that does as it is told ([`crate::server`]), and the load that the tests put on it.
+    /// A model server that does as it is told ([`crate::server`]), the load that the tests put on it, and a client of gRPC.
     Model,
     /// The cluster's DNS server.
     CoreDns,
@@ -89,7 +89,10 @@ impl Image {
             Self::Proxy => own("mesh-proxy")?.program("/usr/sbin/nft", &Program::NFT.path()?)?,
             Self::Client => busybox()?.program("/usr/bin/curl", &Program::CURL.path()?)?,
             Self::Model => {
-                own("model-server")?.program("/usr/local/bin/model-client", &stripped("model-client")?)?
+                let mut clients = ["model-client", "grpc-client"].into_iter();
+                clients.try_fold(own("model-server")?, |files, name| {
+                    files.program(format!("/usr/local/bin/{name}"), &stripped(name)?)
+                })?
             }
             Self::CoreDns => Files::new().copy("/coredns", Program::COREDNS.path()?),
             Self::Pause => Files::new().copy("/bin/busybox", Program::BUSYBOX.path()?),
