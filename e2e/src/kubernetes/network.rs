@@ -83,12 +83,21 @@ pub(super) fn add_bridge() -> Result<()> {
     ip(&format!("route replace {SERVICES} via {}", Node(FIRST).address()))
 }
 
-/// Removes the bridge, with all routes over it, if it is there.
+/// Removes the bridge, with all routes over it, and what is plugged into it. A node's plug goes with the node's namespace, but that
+/// may stay for minutes after its last process, as long as the kernel has a connection in it.
 pub(super) fn remove_bridge() -> Result<()> {
-    if ip(&format!("link show {BRIDGE}")).is_err() {
+    for node in (FIRST..=MOST).map(Node) {
+        remove(&node.port())?;
+    }
+    remove(BRIDGE)
+}
+
+/// Removes a link, if it is there.
+fn remove(link: &str) -> Result<()> {
+    if ip(&format!("link show {link}")).is_err() {
         return Ok(());
     }
-    ip(&format!("link delete {BRIDGE}"))
+    ip(&format!("link delete {link}"))
 }
 
 fn ip(arguments: &str) -> Result<()> {
