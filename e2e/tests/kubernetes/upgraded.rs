@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use mesh_api::inject::INJECTED;
 use mesh_e2e::kubernetes::Namespace;
 
 use crate::load;
 use crate::mesh::{INJECT, Mesh, SYSTEM, model};
 
-/// Where a pod says which release its proxy is of, and what an older one says.
-const INJECTED: &str = "mesh.dev/injected";
+/// What the proxy of an older release says.
 const OLDER: &str = "0.0.9";
 /// A value that makes pods of the control plane others than they were.
 const CHANGED: &str = "control.podAnnotations.example\\.com/change";
@@ -49,7 +49,7 @@ async fn nobody_notices_an_upgrade_and_older_proxies_are_named() -> Result<()> {
             .kubectl()
             .run(&["rollout", "restart", "deployment/fraud"])?;
         namespace.rolled_out("fraud").await?;
-        counts = load::all_answer(namespace, 2).await.map(|_| counts)?;
+        load::all_answer(namespace, 2).await?;
         let told = mesh.meshctl(&["upgrade"])?;
         ensure!(!told.contains(OLDER), "{told}");
         counts.after(namespace, 200).await?.without_failure()

@@ -1,6 +1,6 @@
 //! What the proxies of other replicas serve, so that the holder of the Lease writes of all of them.
 //!
-//! What replicas tell stands in ConfigMap `mesh-replicas`; a replica that holds the Lease, or is alone, tells nothing.
+//! What replicas tell stands in ConfigMap `mesh-replicas`; the one that holds the Lease tells nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
