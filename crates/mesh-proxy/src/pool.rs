@@ -31,6 +31,9 @@ use single::{Connection, Idle, Single};
 /// HTTP/2 windows: a stream's, and a connection's. Large tensors fill the first, many streams the second.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The window of a stream from the application beside, which is no way off: a larger one makes nothing faster, and is what a
+/// client that reads nothing has this proxy hold.
+const LOCAL_WINDOW: u32 = 256 << 10;
 /// The window of a stream of events. As many of them as a connection carries fit into its window, so that clients who
 /// read slowly hold up nobody else.
 const EVENTS_WINDOW: u32 = 64 << 10;
@@ -106,7 +109,11 @@ impl Pools {
                 endpoint: Arc::downgrade(endpoint),
                 idle_timeout: set.policy().idle_timeout,
                 idle: Idle::default(),
-                http2: Shared::new(STREAM_WINDOW),
+                http2: Shared::new(if endpoint.is_beside() {
+                    LOCAL_WINDOW
+                } else {
+                    STREAM_WINDOW
+                }),
                 carried: Shared::new(EVENTS_WINDOW),
             })
         });

@@ -3,17 +3,30 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, SendStream};
-use http_body::Body;
+use http_body::{Body, Frame};
 use tokio::time::Instant;
 
+/// Pieces shorter than this are sent together when more than two are there at once: h2 holds a few hundred bytes for each
+/// that waits for its connection, whatever is in it, and counts only what is in it.
+const SMALL: usize = 256;
+/// How long small pieces together may be, in bytes, before they are sent.
+const TOGETHER: usize = 4 << 10;
+
+/// What a body gives; none: its end.
+type Given<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
+
 /// Sends a body piece by piece, and of each as much as there is a window for.
-pub struct Sending<B> {
+pub struct Sending<B: Body> {
     body: B,
     stream: SendStream<Bytes>,
     /// Taken from the body and waiting for the window; whether it is the last.
     piece: Option<(Bytes, bool)>,
+    /// What the body gave behind small pieces that are sent together.
+    next: Option<Box<Given<B>>>,
+    /// Whether the last piece was small, and came with no wait behind it.
+    small: bool,
     /// How long the next piece may be that is handed to h2 before there is a window for it, in bytes.
     at_once: usize,
     /// Since when a piece waits for the window.
@@ -30,6 +43,8 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             body,
             stream,
             piece: None,
+            next: None,
+            small: false,
             at_once,
             waits_since: None,
             broken_off,
@@ -89,7 +104,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let Poll::Ready(frame) = self.poll_frame(cx) else {
+                self.small = false;
+                return Poll::Pending;
+            };
+            let frame = match frame {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     self.reset(self.broken_off);
@@ -100,9 +119,13 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             match frame.into_data() {
                 // A part of the window is asked for only when there is something to send: what is kept in reserve
                 // is kept from other streams.
-                Ok(piece) => {
+                Ok(mut piece) => {
+                    let small = piece.len() < SMALL;
+                    if std::mem::replace(&mut self.small, small) && small {
+                        piece = self.gather(piece, cx);
+                    }
                     self.stream.reserve_capacity(piece.len());
-                    self.piece = Some((piece, self.body.is_end_stream()));
+                    self.piece = Some((piece, self.next.is_none() && self.body.is_end_stream()));
                 }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
@@ -112,6 +135,33 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 }
             }
         }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Given<B>> {
+        match self.next.take() {
+            Some(next) => Poll::Ready(*next),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    /// A small piece, and the small pieces behind it that are there.
+    fn gather(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut all = BytesMut::from(first);
+        while all.len() < TOGETHER
+            && !self.body.is_end_stream()
+            && let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx)
+        {
+            let piece = match &next {
+                Some(Ok(frame)) => frame.data_ref().filter(|piece| piece.len() < SMALL),
+                _ => None,
+            };
+            let Some(piece) = piece else {
+                self.next = Some(Box::new(next));
+                break;
+            };
+            all.extend_from_slice(piece);
+        }
+        all.freeze()
     }
 }
 
@@ -208,5 +258,86 @@ mod tests {
             };
             timeout(Duration::from_secs(30), asking).await.unwrap();
         }
+    }
+
+    /// Gives pieces of these lengths, all there at once, and trailers behind them or none.
+    struct Pieces(std::vec::IntoIter<usize>, Option<http::HeaderMap>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let piece = self.0.next().map(|length| Frame::data(vec![b'x'; length].into()));
+            Poll::Ready(piece.or_else(|| self.1.take().map(Frame::trailers)).map(Ok))
+        }
+    }
+
+    /// The lengths of the frames that a body goes out in, and whether trailers come behind them.
+    async fn sent(lengths: Vec<usize>, trailers: bool) -> (Vec<usize>, bool) {
+        let pieces = Pieces(lengths.into_iter(), trailers.then(http::HeaderMap::new));
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let served = spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let (request, mut reply) = connection.accept().await.unwrap().unwrap();
+            let answering = async move {
+                let outgoing = reply.send_response(Response::new(()), false).unwrap();
+                let mut sending = Sending::new(pieces, outgoing, 0, Reason::INTERNAL_ERROR);
+                poll_fn(|cx| sending.poll_send(cx)).await.unwrap();
+                drop(request);
+            };
+            let (_, last) = tokio::join!(answering, connection.accept());
+            assert!(last.is_none());
+        });
+        let (mut client, connection) = h2::client::Builder::new()
+            .initial_window_size(1 << 20)
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, Bytes>(near)
+            .await
+            .unwrap();
+        let driven = spawn(connection);
+        let (answer, _) = client.send_request(Request::new(()), true).unwrap();
+        let mut incoming = answer.await.unwrap().into_body();
+        let mut frames = Vec::new();
+        while let Some(frame) = incoming.data().await {
+            let frame = frame.unwrap();
+            assert!(frame.iter().all(|byte| *byte == b'x'));
+            frames.push(frame.len());
+        }
+        let trailers = incoming.trailers().await.unwrap().is_some();
+        drop((incoming, client));
+        driven.await.unwrap().unwrap();
+        served.await.unwrap();
+        (
+            frames.into_iter().filter(|length| *length > 0).collect(),
+            trailers,
+        )
+    }
+
+    #[tokio::test]
+    async fn small_pieces_that_are_there_at_once_go_out_together() {
+        for (lengths, expected) in [
+            (&[][..], &[][..]),
+            (&[1], &[1]),
+            (&[1, 1], &[1, 1]),
+            (&[1, 2, 3, 4], &[1, 9]),
+            (&[5, 1_000, 5, 1_000], &[5, 1_000, 5, 1_000]),
+            (&[1, 2, 3, 256, 1, 1, 1], &[1, 5, 256, 1, 2]),
+        ] {
+            for trailers in [false, true] {
+                let case = format!("{lengths:?}, trailers {trailers}");
+                assert_eq!(
+                    sent(lengths.to_vec(), trailers).await,
+                    (expected.to_vec(), trailers),
+                    "{case}"
+                );
+            }
+        }
+        let (frames, _) = sent(vec![9; 10_000], true).await;
+        assert_eq!(frames.iter().sum::<usize>(), 90_000);
+        assert!(frames.len() <= 90_000 / TOGETHER + 2, "{}", frames.len());
     }
 }

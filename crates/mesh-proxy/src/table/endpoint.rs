@@ -46,6 +46,11 @@ impl Endpoint {
         })
     }
 
+    /// Whether it is a process on this host that is called as it is: the application beside.
+    pub fn is_beside(&self) -> bool {
+        self.identity.is_none() && self.address.ip().is_loopback()
+    }
+
     /// What its last answer to a request that can be [carried](crate::carry) was like.
     pub fn answers(&self) -> Answers {
         let answers = self.answers.load(Ordering::Relaxed);
