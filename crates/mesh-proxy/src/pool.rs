@@ -28,15 +28,11 @@ use multiplexed::{Shared, Stream};
 pub use single::Receiving;
 use single::{Connection, Idle, Single};
 
-/// HTTP/2 windows: a stream's, and a connection's. Large tensors fill the first, many streams the second.
+/// The window of a stream in HTTP/2, in bytes: large tensors fill it.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
-/// The window of a stream from the application beside, which is no way off: a larger one makes nothing faster, and is what a
+/// The window of a stream that has no way to go, or carries events. A larger one would make nothing faster, and is what a
 /// client that reads nothing has this proxy hold.
-const LOCAL_WINDOW: u32 = 256 << 10;
-/// The window of a stream of events. As many of them as a connection carries fit into its window, so that clients who
-/// read slowly hold up nobody else.
-const EVENTS_WINDOW: u32 = 64 << 10;
+const SMALL_WINDOW: u32 = 64 << 10;
 
 /// What a request goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +106,11 @@ impl Pools {
                 idle_timeout: set.policy().idle_timeout,
                 idle: Idle::default(),
                 http2: Shared::new(if endpoint.is_beside() {
-                    LOCAL_WINDOW
+                    SMALL_WINDOW
                 } else {
                     STREAM_WINDOW
                 }),
-                carried: Shared::new(EVENTS_WINDOW),
+                carried: Shared::new(SMALL_WINDOW),
             })
         });
         Rc::clone(pool)

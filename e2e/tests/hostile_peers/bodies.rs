@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
-use mesh_e2e::client::{Http2, get};
+use mesh_e2e::client::{Http2, full, get, request};
 use mesh_e2e::server::Server;
 
 use crate::frames::{CANCEL, Client, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, head};
@@ -128,6 +128,52 @@ async fn a_client_that_takes_nothing_is_cut_off_and_holds_little() -> Result<()>
     while raw.send(&pings).await.is_ok() {}
     let after = scene.held("client")?;
     assert!(after.bytes < before.bytes + (5 << 20), "{before:?} {after:?}");
+    scene.check()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stand_still_hold_up_nobody_else() -> Result<()> {
+    /// Fewer than the streams that share a connection to a server, with many times what it may have on its way.
+    const READERS: u32 = 60;
+    let mut scene = Scene::start(&["--stall-timeout", "1h"]).await?;
+    for (sidecar, listener) in scene.listeners() {
+        let no_window = [0, 4, 0, 0, 0, 0];
+        let mut still = Client::connect(listener, &no_window).await?;
+        for reader in 0..READERS {
+            let head = head("GET", &[("x-size", "10000000")]);
+            still
+                .send(HEADERS, END_HEADERS | END_STREAM, reader * 2 + 1, &head)
+                .await?;
+        }
+        for _ in 0..READERS {
+            still.next_of(HEADERS).await?;
+        }
+        // As much has come as comes for them once what they hold grows no more.
+        let mut held = 0;
+        mesh_e2e::wait::until("all windows to be full", async || {
+            let before = std::mem::replace(&mut held, scene.held("client")?.bytes + scene.held("web")?.bytes);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok((held <= before + (1 << 20)).then_some(()))
+        })
+        .await?;
+        let others = async {
+            let client = Http2::connect(listener).await?;
+            for _ in 0..20 {
+                let wanted = request(http::Method::GET, "/")
+                    .header("x-size", "1000000")
+                    .body(full(""))?;
+                let answer = client.send(wanted).await?.success()?;
+                anyhow::ensure!(answer.body.len() == 1_000_000);
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(60), others)
+            .await
+            .with_context(|| format!("others wait at {sidecar} for readers that stand still"))??;
+        eprintln!("{sidecar}: {held} bytes held for {READERS} readers");
+        drop(still);
+        scene.until_open(sidecar, 3).await?;
+    }
     scene.check()
 }
 

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{CONNECTION_WINDOW, Lease, Lent, Unanswered};
+use super::{Lease, Lent, Unanswered};
 use crate::body::{RequestBody, ServerBody, ServerError, Upload};
 use crate::connect::connect;
 use crate::cork::{Corked, Turn};
@@ -182,7 +182,8 @@ impl Multiplexed {
         let (sender, connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(window)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            // What all of its streams may have on their way fits: clients that read nothing hold up nobody else.
+            .initial_connection_window_size(window * STREAMS as u32)
             .initial_max_send_streams(STREAMS)
             .max_header_list_size(limits.max_head_bytes)
             .max_send_buffer_size(SEND_BUFFER)

@@ -20,10 +20,13 @@ use crate::cork::{Corked, Turn};
 use crate::guard::Guarded;
 use crate::limits::{Limits, SEND_BUFFER};
 use crate::listen::Client;
-use crate::pool::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::pool::STREAM_WINDOW;
 
 /// How many streams h2 resets, for what the client does wrong on them, until it ends the connection.
 const MALFORMED_STREAMS: usize = 1024;
+
+/// The window of a client's connection, in bytes: what its requests may make this proxy hold.
+const CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// Serves the streams of a connection.
 pub(super) async fn streams<I>(client: Rc<Client>, io: Guarded<I>)
