@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
@@ -98,7 +98,8 @@ impl AsyncWrite for Tunnel {
             return Poll::Ready(Ok(0));
         }
         let outgoing = &mut self.outgoing;
-        if let Poll::Ready(reset) = outgoing.poll_reset(cx) {
+        // Only looked at: h2 would wake whoever waits for the stream as soon as it has room, which is asked for below.
+        if let Poll::Ready(reset) = outgoing.poll_reset(&mut Context::from_waker(Waker::noop())) {
             return Poll::Ready(Err(broken(reset.map_or_else(|error| error, h2::Error::from))));
         }
         let piece = buf.len().min(PIECE);

@@ -322,9 +322,20 @@ async fn events_pass_one_by_one() {
             let event = format!("data: {number}\n\n");
             at_server.say(&format!("{:x}\r\n{event}\r\n", event.len())).await;
             client.hear(&event).await;
+            if number == 10 {
+                // What is asked meanwhile is answered afterwards.
+                client.say("GET /next HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            }
         }
         at_server.say("0\r\n\r\n").await;
         client.hear("0\r\n\r\n").await;
+        for (path, next) in [("/next", "GET /last HTTP/1.1\r\nHost: x\r\n\r\n"), ("/last", "")] {
+            let head = at_server.hear_head().await;
+            assert!(head.starts_with(&format!("get {path} ")), "{head}");
+            at_server.say(OK).await;
+            client.hear("\r\n\r\nok").await;
+            client.say(next).await;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A body on its way out on a stream of HTTP/2: a request to a server or a response to a client.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, SendStream};
@@ -31,6 +31,8 @@ pub struct Sending<B: Body> {
     at_once: usize,
     /// Since when a piece waits for the window.
     waits_since: Option<Instant>,
+    /// Whether h2 wakes the task if the stream is reset.
+    hears_reset: bool,
     /// What the stream is reset with if the body breaks off.
     broken_off: Reason,
 }
@@ -47,6 +49,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             small: false,
             at_once,
             waits_since: None,
+            hears_reset: false,
             broken_off,
         }
     }
@@ -75,6 +78,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
             return Poll::Ready(sent);
         }
         // A stream that was reset takes nothing, so it is enough to ask when there is nothing to send.
+        self.hears_reset = true;
         let reason = ready!(self.stream.poll_reset(cx))?;
         Poll::Ready(Err(reason.into()))
     }
@@ -124,7 +128,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                     if std::mem::replace(&mut self.small, small) && small {
                         piece = self.gather(piece, cx);
                     }
-                    self.stream.reserve_capacity(piece.len());
+                    self.reserve(piece.len());
                     self.piece = Some((piece, self.next.is_none() && self.body.is_end_stream()));
                 }
                 Err(frame) => {
@@ -135,6 +139,15 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 }
             }
         }
+    }
+
+    /// Asks for so much of the window. h2 tells whoever waits for anything of the stream what it gets at once: that would
+    /// be this task, which knows and would be polled again for nothing.
+    fn reserve(&mut self, bytes: usize) {
+        if std::mem::take(&mut self.hears_reset) {
+            let _ = self.stream.poll_reset(&mut Context::from_waker(Waker::noop()));
+        }
+        self.stream.reserve_capacity(bytes);
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Given<B>> {
@@ -196,6 +209,7 @@ mod tests {
     use http::{Request, Response};
     use http_body_util::Full;
     use tokio::io::DuplexStream;
+    use tokio::sync::mpsc;
     use tokio::task::spawn;
     use tokio::time::timeout;
 
@@ -315,6 +329,66 @@ mod tests {
             frames.into_iter().filter(|length| *length > 0).collect(),
             trailers,
         )
+    }
+
+    /// Gives what comes from elsewhere.
+    struct Live(mpsc::Receiver<Bytes>);
+
+    impl Body for Live {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_piece_wakes_its_task_once() {
+        const PIECES: usize = 50;
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (pieces, live) = mpsc::channel(1);
+        let served = spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let (request, mut reply) = connection.accept().await.unwrap().unwrap();
+            let outgoing = reply.send_response(Response::new(()), false).unwrap();
+            let answering = spawn(async move {
+                let mut sending = Sending::new(Live(live), outgoing, 0, Reason::INTERNAL_ERROR);
+                let mut polls = 0;
+                let sent = poll_fn(|cx| {
+                    polls += 1;
+                    sending.poll_send(cx)
+                });
+                sent.await.unwrap();
+                polls
+            });
+            drop(request);
+            assert!(connection.accept().await.is_none());
+            answering.await.unwrap()
+        });
+        let (mut client, connection) = h2::client::handshake(near).await.unwrap();
+        let driven = spawn(connection);
+        let (answer, _) = client.send_request(Request::new(()), true).unwrap();
+        let mut incoming = answer.await.unwrap().into_body();
+        for _ in 0..PIECES {
+            pieces.send(Bytes::from_static(ANSWER)).await.unwrap();
+            let piece = incoming.data().await.unwrap().unwrap();
+            incoming.flow_control().release_capacity(piece.len()).unwrap();
+            assert_eq!(piece, ANSWER);
+        }
+        drop(pieces);
+        while let Some(end) = incoming.data().await {
+            assert!(end.unwrap().is_empty());
+        }
+        drop((incoming, client));
+        driven.await.unwrap().unwrap();
+        let polls = served.await.unwrap();
+        assert!(polls <= PIECES + 3, "{polls} polls for {PIECES} pieces");
     }
 
     #[tokio::test]
