@@ -2,7 +2,7 @@
 FROM rust:1.92-bookworm AS build
 WORKDIR /mesh
 COPY . .
-RUN cargo build --locked --profile dist -p mesh-proxy
+RUN images/build-mesh-proxy
 
 # nft with the libraries that it needs beside libc, for `mesh-proxy init`.
 FROM debian:bookworm-slim AS nft
