@@ -142,7 +142,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 
     /// Asks for so much of the window. h2 tells whoever waits for anything of the stream what it gets at once: that would
-    /// be this task, which knows and would be polled again for nothing.
+    /// be this task, which knows and would be polled again for nothing. Whether the stream was reset, sending tells.
     fn reserve(&mut self, bytes: usize) {
         if std::mem::take(&mut self.hears_reset) {
             let _ = self.stream.poll_reset(&mut Context::from_waker(Waker::noop()));
