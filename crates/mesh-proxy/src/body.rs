@@ -13,7 +13,7 @@ pub use from_client::{BrokenOff, ClientBody, FromClient, Incoming};
 pub(crate) use request::refused;
 pub use request::{RequestBody, Source};
 pub(crate) use response::grpc_status;
-pub use response::{InFlight, ResponseBody, Upstream};
+pub use response::{InFlight, Progress, ResponseBody, Upstream};
 pub use sending::Sending;
 pub(crate) use sending::poll_room;
 pub use server::{ServerBody, ServerError};

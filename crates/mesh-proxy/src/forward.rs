@@ -13,7 +13,7 @@ use mesh_api::route::Timeouts;
 use tokio::time::Instant;
 
 use crate::balance;
-use crate::body::{InFlight, RequestBody, ResponseBody, ServerBody, Source, Upstream, grpc_status};
+use crate::body::{InFlight, Progress, RequestBody, ResponseBody, ServerBody, Source, Upstream, grpc_status};
 use crate::carry::{self, Answers};
 use crate::error::{Failure, MESH_ERROR, Reason};
 use crate::headers;
@@ -257,6 +257,7 @@ async fn attempt(
         return Ok(upgrade.switch(head, body, talk));
     }
     let upstream = Upstream {
+        progress: Progress::begin(),
         body,
         record,
         source: Rc::clone(&outgoing.source),
@@ -265,10 +266,6 @@ async fn attempt(
         grpc: outgoing.grpc && link == Link::Http2,
         idle: limits.idle,
         deadline: limits.total,
-        timer: None,
-        last_moved: Instant::now(),
-        moved: false,
-        ended: false,
     };
     Ok(Response::from_parts(
         head,

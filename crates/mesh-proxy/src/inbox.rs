@@ -74,10 +74,71 @@ impl Inbox {
         Poll::Ready(Ok(piece.filled().len()))
     }
 
+    /// The same of a stream whose pieces come one by one: as long as they are small, each has memory of its own that is just
+    /// as large, and between two of them none is held.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn poll_piece<I: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut I,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.buf.is_empty() || self.at_once > LEAST {
+            return self.poll_read(io, cx);
+        }
+        self.buf = BytesMut::new();
+        let read = ready!(self.poll_first(io, cx))?;
+        if read == LEAST {
+            self.at_once = 2 * LEAST;
+        }
+        Poll::Ready(Ok(read))
+    }
+
     /// Lets go of memory that holds nothing.
     pub fn rest(&mut self) {
         if self.buf.is_empty() {
             self.buf = BytesMut::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_pieces_hold_only_themselves_and_large_ones_are_read_in_large_pieces() {
+        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        let mut inbox = Inbox::default();
+        for (length, reads) in [
+            (1, 1),
+            (263, 1),
+            (LEAST - 1, 1),
+            (400 << 10, 10),
+            (263, 1),
+            (263, 1),
+            (263, 1),
+            (263, 1),
+        ] {
+            far.write_all(&vec![b'x'; length]).await.unwrap();
+            let (mut read, mut times) = (0, 0);
+            while read < length {
+                read += poll_fn(|cx| inbox.poll_piece(&mut near, cx)).await.unwrap();
+                times += 1;
+                assert!(inbox.buf.split().iter().all(|byte| *byte == b'x'));
+            }
+            assert_eq!(read, length);
+            assert!(times <= reads, "{length}: read in {times}");
+        }
+        let waits = poll_fn(|cx| Poll::Ready(inbox.poll_piece(&mut near, cx).is_pending())).await;
+        assert!(waits && inbox.buf.capacity() == 0, "{}", inbox.buf.capacity());
+        far.write_all(&[b'x'; 100]).await.unwrap();
+        poll_fn(|cx| inbox.poll_piece(&mut near, cx)).await.unwrap();
+        assert_eq!(inbox.buf.capacity(), 100);
     }
 }

@@ -52,8 +52,12 @@ pub enum ResponseBody {
     Upstream(Box<Upstream>),
 }
 
-/// A server's response on its way.
+/// A server's response on its way. What each piece of it needs stands together, at the beginning of a line of the processor's
+/// cache: where many responses are on their way, none of them is in it.
+#[repr(C, align(64))]
 pub struct Upstream {
+    /// How far it is.
+    pub progress: Progress,
     /// What the server sends.
     pub body: ServerBody,
     /// The record of the request; it closes when this is dropped.
@@ -70,18 +74,37 @@ pub struct Upstream {
     pub idle: Duration,
     /// When the whole must be over, and why.
     pub deadline: Option<(Instant, Reason)>,
-    /// Wakes up when either may have passed; made when the body first waits.
-    pub timer: Option<Timer>,
-    /// When a byte last moved this way.
-    pub last_moved: Instant,
-    /// Whether one has since the body waited.
-    pub moved: bool,
+}
+
+/// How far a response is.
+pub struct Progress {
     /// Whether the end has been seen.
-    pub ended: bool,
+    ended: bool,
+    /// Whether a byte has moved this way since the body waited.
+    moved: bool,
+    /// When one last did.
+    last_moved: Instant,
+    /// How many bytes there were.
+    bytes: u64,
+    /// Wakes up when it may have taken too long; made when the body first waits.
+    timer: Option<Timer>,
+}
+
+impl Progress {
+    /// Of a response that begins now.
+    pub fn begin() -> Self {
+        Self {
+            ended: false,
+            moved: false,
+            last_moved: Instant::now(),
+            bytes: 0,
+            timer: None,
+        }
+    }
 }
 
 /// A timer that has woken its task once it is past `due`, and not before.
-pub struct Timer {
+struct Timer {
     due: Instant,
     sleep: Pin<Box<Sleep>>,
 }
@@ -165,7 +188,7 @@ impl Upstream {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.ended {
+        if self.progress.ended {
             return Poll::Ready(None);
         }
         loop {
@@ -181,8 +204,14 @@ impl Upstream {
                 }
                 Poll::Pending => {
                     // The timer wakes the task, which is always the same one, when it is due: it is not looked at for each piece.
-                    let moved = std::mem::take(&mut self.moved);
-                    if moved && self.timer.as_ref().is_some_and(|it| self.last_moved < it.due) {
+                    let moved = std::mem::take(&mut self.progress.moved);
+                    if moved
+                        && self
+                            .progress
+                            .timer
+                            .as_ref()
+                            .is_some_and(|it| self.progress.last_moved < it.due)
+                    {
                         return Poll::Pending;
                     }
                     let failure = ready!(self.poll_overdue(cx));
@@ -191,9 +220,9 @@ impl Upstream {
                 }
             };
             if let Some(data) = frame.data_ref() {
-                self.record.response_bytes(data.len() as u64);
-                self.last_moved = Instant::now();
-                self.moved = true;
+                self.progress.bytes += data.len() as u64;
+                self.progress.last_moved = Instant::now();
+                self.progress.moved = true;
             } else if let Some(trailers) = frame.trailers_ref() {
                 self.read_status(trailers);
             }
@@ -218,7 +247,7 @@ impl Upstream {
 
     /// The last byte has passed: the connection may carry the next request.
     fn end(&mut self) {
-        self.ended = true;
+        self.progress.ended = true;
         self.record.request_bytes(self.source.borrow().received());
         if let Some(lease) = self.lease.take() {
             lease.give_back();
@@ -227,7 +256,7 @@ impl Upstream {
 
     /// The response ends before its end. A gRPC client is told why; to others only breaking off says that it is not whole.
     fn fail(&mut self, failure: &Failure, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
-        self.ended = true;
+        self.progress.ended = true;
         self.lease = None;
         self.source.borrow().abandon();
         self.record.request_bytes(self.source.borrow().received());
@@ -245,10 +274,10 @@ impl Upstream {
     /// Ready when nothing moved for too long or the whole took too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         loop {
-            let moved = self.last_moved.max(self.source.borrow().last_moved());
+            let moved = self.progress.last_moved.max(self.source.borrow().last_moved());
             let idle = moved + self.idle;
             let at = self.deadline.map_or(idle, |(deadline, _)| deadline.min(idle));
-            let timer = self.timer.get_or_insert_with(|| Timer::until(at));
+            let timer = self.progress.timer.get_or_insert_with(|| Timer::until(at));
             ready!(timer.sleep.as_mut().poll(cx));
             let now = Instant::now();
             if let Some((deadline, reason)) = self.deadline
@@ -266,7 +295,8 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        if !self.ended {
+        self.record.response_bytes(self.progress.bytes);
+        if !self.progress.ended {
             self.source.borrow().abandon();
             self.record.request_bytes(self.source.borrow().received());
             self.record.cancelled();

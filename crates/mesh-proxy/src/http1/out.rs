@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 /// Up to how many bytes small pieces are brought together with what stands around them. The system takes one piece with less
 /// work than several, by more than such a copy costs.
 const LITTLE: usize = 4 << 10;
+/// How many bytes frame a small piece: its length, and the ends of two lines.
+const FRAMING: usize = 8;
 /// How many slices are written at once: so many pieces, and what stands before and behind them.
 pub const SLICES: usize = 17;
 
@@ -35,6 +37,13 @@ impl Out {
     /// The bytes of its own, to write a head or framing behind everything else.
     pub fn own(&mut self) -> &mut Vec<u8> {
         &mut self.own
+    }
+
+    /// Makes room for a piece of a body of so many bytes and its framing, if it is one of the small ones.
+    pub fn expect(&mut self, piece: usize) {
+        if piece <= LITTLE {
+            self.own.reserve(piece + FRAMING);
+        }
     }
 
     /// Puts a piece of a body behind everything else.
@@ -100,7 +109,8 @@ impl Out {
             }
         }
         if self.is_empty() {
-            self.own.clear();
+            // The next piece may be long in coming, and has its room, then, where another stream had it just now.
+            self.own = Vec::new();
             self.written = 0;
         }
     }

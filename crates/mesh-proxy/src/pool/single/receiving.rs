@@ -50,13 +50,16 @@ impl Incoming {
         self.inbox.poll_read(&mut *self.connection.io(), cx)
     }
 
-    /// Has what comes acknowledged late: events come in many small pieces, and the kernel would answer each.
-    fn acknowledge_late(&mut self) {
+    /// The same of a body of unknown length. Events come in many small pieces, and the kernel would answer each.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let io = &mut *self.connection.io();
+        let read = ready!(self.inbox.poll_piece(io, cx))?;
         if self.unreminded == 0 {
             self.unreminded = REMINDED;
-            self.connection.io().acknowledge_late();
+            io.acknowledge_late();
         }
         self.unreminded -= 1;
+        Poll::Ready(Ok(read))
     }
 }
 
@@ -140,13 +143,14 @@ impl Open {
                 Piece::Over => return Poll::Ready(Ok(None)),
                 Piece::More => {}
             }
-            if ready!(self.incoming.poll_read(cx))? == 0 {
+            let read = match self.framing.left() {
+                Some(_) => self.incoming.poll_read(cx),
+                None => self.incoming.poll_piece(cx),
+            };
+            if ready!(read)? == 0 {
                 self.framing.closed()?;
                 self.home = None;
                 return Poll::Ready(Ok(None));
-            }
-            if self.framing.left().is_none() {
-                self.incoming.acknowledge_late();
             }
         }
     }

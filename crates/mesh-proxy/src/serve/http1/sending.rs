@@ -99,6 +99,7 @@ impl Sending {
                 Ok(data) if data.is_empty() => return Ok(()),
                 Ok(mut data) => {
                     let last = self.body.is_end_stream();
+                    out.expect(data.len());
                     let after = self.encoder.piece(&mut data, last, out.own())?;
                     out.push(data);
                     out.own().extend_from_slice(after);
