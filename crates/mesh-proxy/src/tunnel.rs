@@ -130,10 +130,13 @@ impl Drop for Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
     use std::time::Duration;
 
     use http::{Method, Request, Response};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::mpsc;
     use tokio::task::{JoinHandle, spawn};
     use tokio::time::timeout;
 
@@ -193,6 +196,36 @@ mod tests {
             assert_eq!(there, (MANY, true));
         };
         timeout(Duration::from_secs(30), talk).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_wakes_its_task_once() {
+        const PIECES: usize = 50;
+        let (_outgoing, mut incoming, mut tunnel, _driven) = open().await;
+        let (pieces, mut live) = mpsc::channel::<Bytes>(1);
+        let writing = spawn(async move {
+            let mut polls = 0;
+            let mut write = pin!(async {
+                while let Some(piece) = live.recv().await {
+                    tunnel.write_all(&piece).await.unwrap();
+                }
+            });
+            poll_fn(|cx| {
+                polls += 1;
+                write.as_mut().poll(cx)
+            })
+            .await;
+            polls
+        });
+        for _ in 0..PIECES {
+            pieces.send(Bytes::from_static(b"a token")).await.unwrap();
+            let piece = incoming.data().await.unwrap().unwrap();
+            incoming.flow_control().release_capacity(piece.len()).unwrap();
+            assert_eq!(piece, "a token");
+        }
+        drop(pieces);
+        let polls = writing.await.unwrap();
+        assert!(polls <= PIECES + 3, "{polls} polls for {PIECES} pieces");
     }
 
     #[tokio::test]

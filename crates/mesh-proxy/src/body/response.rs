@@ -101,6 +101,18 @@ impl Progress {
             timer: None,
         }
     }
+
+    /// So many bytes have moved now.
+    fn note(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.last_moved = Instant::now();
+        self.moved = true;
+    }
+
+    /// Whether the timer needs no look while the body waits: it wakes the task, which is always the same one, when it is due.
+    fn is_watched(&mut self) -> bool {
+        std::mem::take(&mut self.moved) && self.timer.as_ref().is_some_and(|it| self.last_moved < it.due)
+    }
 }
 
 /// A timer that has woken its task once it is past `due`, and not before.
@@ -203,15 +215,7 @@ impl Upstream {
                     return Poll::Ready(self.fail(&failure, error.into()));
                 }
                 Poll::Pending => {
-                    // The timer wakes the task, which is always the same one, when it is due: it is not looked at for each piece.
-                    let moved = std::mem::take(&mut self.progress.moved);
-                    if moved
-                        && self
-                            .progress
-                            .timer
-                            .as_ref()
-                            .is_some_and(|it| self.progress.last_moved < it.due)
-                    {
+                    if self.progress.is_watched() {
                         return Poll::Pending;
                     }
                     let failure = ready!(self.poll_overdue(cx));
@@ -220,9 +224,7 @@ impl Upstream {
                 }
             };
             if let Some(data) = frame.data_ref() {
-                self.progress.bytes += data.len() as u64;
-                self.progress.last_moved = Instant::now();
-                self.progress.moved = true;
+                self.progress.note(data.len());
             } else if let Some(trailers) = frame.trailers_ref() {
                 self.read_status(trailers);
             }
