@@ -40,7 +40,7 @@ impl Out {
     }
 
     /// Makes room for a piece of a body of so many bytes and its framing, if it is one of the small ones.
-    pub fn expect(&mut self, piece: usize) {
+    pub(super) fn expect(&mut self, piece: usize) {
         if piece <= LITTLE {
             self.own.reserve(piece + FRAMING);
         }

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::content_length;
+use super::{Out, content_length};
 
 /// What a field takes in a head, about, in bytes.
 pub(super) const FIELD: usize = 48;
@@ -95,17 +95,12 @@ impl Encoder {
         *self == Self::Length(0)
     }
 
-    /// Frames a piece of the body that is not empty: puts what goes before it into `before`, and returns what goes behind
-    /// it. A piece that is longer than what is left is cut. `last`: nothing comes after it.
+    /// Puts a piece of the body that is not empty behind everything else, in its frame. A piece that is longer than what is
+    /// left is cut. `last`: nothing comes after it.
     ///
     /// # Errors
     /// When it is the last, and the head has announced more.
-    pub fn piece(
-        &mut self,
-        piece: &mut Bytes,
-        last: bool,
-        before: &mut Vec<u8>,
-    ) -> Result<&'static [u8], Short> {
+    pub fn piece(&mut self, mut piece: Bytes, last: bool, out: &mut Out) -> Result<(), Short> {
         match self {
             Self::Length(left) => {
                 piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -113,30 +108,35 @@ impl Encoder {
                 if last && *left > 0 {
                     return Err(Short);
                 }
-                Ok(b"")
+                out.push(piece);
             }
-            Self::UntilClose => Ok(b""),
+            Self::UntilClose => out.push(piece),
             Self::Chunked(_) => {
-                write_size(before, piece.len());
-                Ok(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })
+                out.expect(piece.len());
+                write_size(out.own(), piece.len());
+                out.push(piece);
+                let after: &[u8] = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+                out.own().extend_from_slice(after);
             }
         }
+        Ok(())
     }
 
-    /// Ends the body: puts what ends it into `before`.
+    /// Ends the body: puts what ends it behind everything else.
     ///
     /// # Errors
     /// When the head has announced more.
-    pub fn end(&mut self, trailers: Option<&HeaderMap>, before: &mut Vec<u8>) -> Result<(), Short> {
+    pub fn end(&mut self, trailers: Option<&HeaderMap>, out: &mut Out) -> Result<(), Short> {
         match self {
             Self::Length(0) | Self::UntilClose => {}
             Self::Length(_) => return Err(Short),
             Self::Chunked(declared) => {
-                before.extend_from_slice(b"0\r\n");
+                let out = out.own();
+                out.extend_from_slice(b"0\r\n");
                 let allowed = |name: &HeaderName| declared.contains(name) && may_trail(name);
                 let trailers = trailers.into_iter().flatten();
-                write_fields(before, trailers.filter(|(name, _)| allowed(name)));
-                before.extend_from_slice(b"\r\n");
+                write_fields(out, trailers.filter(|(name, _)| allowed(name)));
+                out.extend_from_slice(b"\r\n");
             }
         }
         Ok(())
@@ -184,7 +184,10 @@ fn write_size(out: &mut Vec<u8>, size: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use super::*;
+    use crate::http1::SLICES;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -302,17 +305,18 @@ mod tests {
 
     /// What the pieces come to on the wire, and the trailers; none: an error.
     fn written(mut encoder: Encoder, pieces: &[(usize, bool)], end: Option<HeaderMap>) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
+        let mut out = Out::default();
         for (length, last) in pieces {
-            let mut piece = Bytes::from(vec![b'x'; *length]);
-            let after = encoder.piece(&mut piece, *last, &mut out).ok()?;
-            out.extend_from_slice(&piece);
-            out.extend_from_slice(after);
+            encoder
+                .piece(Bytes::from(vec![b'x'; *length]), *last, &mut out)
+                .ok()?;
         }
         if let Some(trailers) = end {
             encoder.end(Some(&trailers), &mut out).ok()?;
         }
-        Some(out)
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = out.slices(&mut slices);
+        Some(slices[..count].iter().flat_map(|slice| slice.to_vec()).collect())
     }
 
     #[test]

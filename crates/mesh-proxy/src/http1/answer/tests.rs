@@ -1,6 +1,7 @@
 use http::{HeaderMap, HeaderName, Response};
 
 use super::*;
+use crate::http1::Out;
 
 const PLAIN: Manner = Manner {
     http10: false,
@@ -279,8 +280,8 @@ fn trailers_come_to_who_reads_them() {
             out.contains("trailer: x-sum, host\r\ntrailer: x-other\r\n"),
             "{out}"
         );
-        let mut end = Vec::new();
+        let mut end = Out::default();
         encoder.end(Some(&trailers), &mut end).unwrap();
-        assert_eq!(String::from_utf8(end).unwrap(), expected);
+        assert_eq!(end.own(), expected.as_bytes());
     }
 }

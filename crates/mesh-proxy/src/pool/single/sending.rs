@@ -97,11 +97,9 @@ impl Sending {
             Some(Err(error)) => return Err(Broken::Request(error)),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.is_empty() => return Ok(()),
-                Ok(mut data) => {
+                Ok(data) => {
                     let last = self.body.is_end_stream();
-                    let after = self.encoder.piece(&mut data, last, out.own()).map_err(short)?;
-                    out.push(data);
-                    out.own().extend_from_slice(after);
+                    self.encoder.piece(data, last, out).map_err(short)?;
                     self.more = !last && !self.encoder.is_over();
                     return Ok(());
                 }
@@ -110,7 +108,7 @@ impl Sending {
             None => None,
         };
         self.more = false;
-        self.encoder.end(trailers.as_ref(), out.own()).map_err(short)
+        self.encoder.end(trailers.as_ref(), out).map_err(short)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -97,12 +97,9 @@ impl Sending {
             Some(Err(error)) => return Err(Ended::Answer(error)),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.is_empty() => return Ok(()),
-                Ok(mut data) => {
+                Ok(data) => {
                     let last = self.body.is_end_stream();
-                    out.expect(data.len());
-                    let after = self.encoder.piece(&mut data, last, out.own())?;
-                    out.push(data);
-                    out.own().extend_from_slice(after);
+                    self.encoder.piece(data, last, out)?;
                     self.more = !last && !self.encoder.is_over();
                     return Ok(());
                 }
@@ -111,6 +108,6 @@ impl Sending {
             None => None,
         };
         self.more = false;
-        Ok(self.encoder.end(trailers.as_ref(), out.own())?)
+        Ok(self.encoder.end(trailers.as_ref(), out)?)
     }
 }
