@@ -87,7 +87,7 @@ impl Inbox {
         if !self.buf.is_empty() || self.at_once > LEAST {
             return self.poll_read(io, cx);
         }
-        self.buf = BytesMut::new();
+        self.rest();
         let read = ready!(self.poll_first(io, cx))?;
         if read == LEAST {
             self.at_once = 2 * LEAST;
@@ -120,6 +120,7 @@ mod tests {
             (263, 1),
             (LEAST - 1, 1),
             (400 << 10, 10),
+            // One by one they are read in smaller pieces again, until the memory is let go.
             (263, 1),
             (263, 1),
             (263, 1),

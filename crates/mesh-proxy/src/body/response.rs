@@ -52,8 +52,8 @@ pub enum ResponseBody {
     Upstream(Box<Upstream>),
 }
 
-/// A server's response on its way. What each piece of it needs stands together, at the beginning of a line of the processor's
-/// cache: where many responses are on their way, none of them is in it.
+/// A server's response on its way. What each of its pieces needs stands together, at the beginning of a cache line: where
+/// hundreds are on their way, the cache has forgotten a response by its next piece.
 #[repr(C, align(64))]
 pub struct Upstream {
     /// How far it is.

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 /// Up to how many bytes small pieces are brought together with what stands around them. The system takes one piece with less
 /// work than several, by more than such a copy costs.
 const LITTLE: usize = 4 << 10;
-/// How many bytes frame a small piece: its length, and the ends of two lines.
+/// How many bytes frame a small piece in chunks (RFC 9112, §7.1): up to four digits, and the ends of two lines.
 const FRAMING: usize = 8;
 /// How many slices are written at once: so many pieces, and what stands before and behind them.
 pub const SLICES: usize = 17;
@@ -109,7 +109,7 @@ impl Out {
             }
         }
         if self.is_empty() {
-            // The next piece may be long in coming, and has its room, then, where another stream had it just now.
+            // The next piece may be long in coming. It gets memory then that another stream has just used, and the cache knows.
             self.own = Vec::new();
             self.written = 0;
         }
