@@ -202,6 +202,14 @@ async fn http(place: &Place) -> Result<()> {
     let fetched = place.curl("client", &["-H", "host: web.ml", "http://10.99.0.1/"])?;
     assert_eq!(fetched.status, 200, "{fetched:?}");
     assert_eq!(place.intercepted("client", "outbound", "authority")?, 1);
+    // Each request is counted, and nothing else.
+    let metrics = place.metrics("client")?;
+    let counted = |labels: &[_]| metrics.sum("mesh_requests_total", labels);
+    assert_eq!(
+        (counted(&[]), counted(&[("code", "200")])),
+        (6.0, 6.0),
+        "{metrics:#?}"
+    );
     Ok(())
 }
 

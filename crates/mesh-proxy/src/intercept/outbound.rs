@@ -100,13 +100,18 @@ async fn unknown(mut client: Box<Client>, mut stream: TcpStream, destination: So
     };
     let observe = worker.observe.shared();
     let io = Prefixed::new(first.bytes, stream);
-    let mut record = Record::open(&worker.observe, OUTBOUND);
-    if let Spoken::Tls(hello) = &first.spoken {
-        record.authority(hello.server_name.as_deref().unwrap_or_default());
-    }
+    let recorded = || {
+        let mut record = Record::open(&worker.observe, OUTBOUND);
+        record.opaque();
+        if let Spoken::Tls(hello) = &first.spoken {
+            record.authority(hello.server_name.as_deref().unwrap_or_default());
+        }
+        record
+    };
     match way {
         Way::ServerName(set) => {
             observe.intercepted(OUTBOUND, "server-name");
+            let mut record = recorded();
             record.route(SeriesKeyRef {
                 service: &set.label,
                 ..SeriesKeyRef::unrouted(OUTBOUND)
@@ -118,19 +123,15 @@ async fn unknown(mut client: Box<Client>, mut stream: TcpStream, destination: So
         }
         Way::Authority => {
             observe.intercepted(OUTBOUND, "authority");
-            drop(record);
             client.entry.named = true;
             serve_http(client, io, false).await;
         }
         Way::Through => {
             observe.intercepted(OUTBOUND, "passed-through");
             seat.retire();
-            tcp::to_address(worker, io, destination, record, first.silent).await;
+            tcp::to_address(worker, io, destination, recorded(), first.silent).await;
         }
-        Way::Nowhere(failure) => {
-            record.opaque();
-            refuse(worker, &io, &failure, record);
-        }
+        Way::Nowhere(failure) => refuse(worker, &io, &failure, recorded()),
     }
 }
 
