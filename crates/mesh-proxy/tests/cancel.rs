@@ -7,6 +7,7 @@ mod common;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::generator::Generator;
@@ -16,10 +17,11 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
+use mesh_proxy::observe::record::CLIENT_LEFT;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 #[tokio::test]
 async fn a_client_of_http1_that_leaves() {
@@ -30,6 +32,7 @@ async fn a_client_of_http1_that_leaves() {
         &service("fraud", "http", &[server.address()]),
     );
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut left = 0;
     for port in [proxy.fraud_port, proxy.inbound_port] {
         for (stage, length, sent, answered, times) in [
             ("while it waits", 0, "", "", 0),
@@ -72,9 +75,36 @@ async fn a_client_of_http1_that_leaves() {
                 // The connection ends, and with it what the server did for it.
                 let rest = at_server.hear_all().await;
                 assert_eq!(rest, "", "a client that leaves {stage}, with a reset: {resets}");
+                left += 1;
+                counted_as_left(&proxy, left, stage).await;
             }
         }
     }
+}
+
+/// Waits until so many requests are over, and sees that they are counted as ended by their clients, none as failed.
+async fn counted_as_left(proxy: &Proxy, count: u64, case: &str) {
+    let ended = async {
+        loop {
+            let all = proxy.observe.series().read();
+            if all.iter().map(|(_, totals)| totals.requests()).sum::<u64>() >= count {
+                return all;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let mut left = 0;
+    for (labels, totals) in timeout(PATIENCE, ended).await.unwrap() {
+        assert_eq!(totals.failures, 0, "{case}: {labels:?}");
+        for (code, reason, requests) in totals.outcomes {
+            assert!(
+                [CLIENT_LEFT, "client-aborted"].contains(&reason),
+                "{case}: code {code}, reason {reason:?}, {labels:?}"
+            );
+            left += requests;
+        }
+    }
+    assert_eq!(left, count, "{case}");
 }
 
 /// A client of HTTP/2, on a connection of its own. hyper's does not reset a stream whose request goes on; this does.
@@ -165,6 +195,7 @@ async fn a_stream_of_http2_that_is_cancelled() {
                     drop(begun);
                     stopped += 1;
                     server.stopped(stopped, &case).await;
+                    counted_as_left(&proxy, stopped as u64, &case).await;
                     assert!(
                         closes || !connection.is_finished(),
                         "{case}: no stream ends its connection"
@@ -175,6 +206,7 @@ async fn a_stream_of_http2_that_is_cancelled() {
         drop(other);
         stopped += 1;
         server.stopped(stopped, "the other stream, at last").await;
+        counted_as_left(&proxy, stopped as u64, "the other stream, at last").await;
     }
 }
 

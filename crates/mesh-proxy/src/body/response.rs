@@ -263,6 +263,9 @@ impl Upstream {
         self.source.borrow().abandon();
         self.record.request_bytes(self.source.borrow().received());
         self.record.fail(failure.reason.as_str(), failure.object.clone());
+        if failure.reason.status().is_client_error() {
+            self.record.cancelled();
+        }
         if failure.reason.blames_endpoint() {
             self.in_flight.endpoint().load.failed(crate::worker::now());
         }

@@ -219,20 +219,19 @@ impl Record {
         self.object = object;
     }
 
-    /// The client left before the end.
+    /// The client ended it after its answer had begun: it left, or its own request went wrong.
     pub fn cancelled(&mut self) {
         self.cancelled = true;
     }
 
     /// Whether the request counts as failed, if it ended now: a code that says the server is at fault
-    /// ([`Code::is_server_fault`]), a response that the mesh broke off, or no answer at all to a client that waited.
+    /// ([`Code::is_server_fault`]), or a response that the mesh refused or broke off, but not because of its client.
     pub fn is_failure(&self) -> bool {
         match self.code() {
-            Code::None => !self.cancelled,
-            Code::Tcp => !self.reason.is_empty(),
-            Code::Http(status) if status < 400 => !self.reason.is_empty(),
             // A stream that broke has no status of its own to tell.
-            Code::Grpc(0) => !self.reason.is_empty(),
+            Code::None | Code::Tcp | Code::Http(..400) | Code::Grpc(0) => {
+                !self.reason.is_empty() && !self.cancelled
+            }
             code @ (Code::Http(_) | Code::Grpc(_)) => code.is_server_fault(),
         }
     }
@@ -261,9 +260,11 @@ impl Record {
     }
 
     fn finished(&self) -> Finished {
-        let left = self.cancelled && self.reason.is_empty();
+        let code = self.code();
+        // A request is let go of before its answer when nobody waits for one any more.
+        let left = self.reason.is_empty() && (self.cancelled || code == Code::None);
         Finished {
-            code: self.code(),
+            code,
             reason: if left { CLIENT_LEFT } else { self.reason },
             failed: self.is_failure(),
             retries: self.retries,

@@ -116,18 +116,19 @@ fn a_request_counts_once_where_it_was_routed() {
 fn a_request_that_is_dropped_anywhere_is_counted() {
     let case = case(None, None);
     drop(case.open());
-    let all = case.totals();
+    let (labels, totals) = &case.totals()[0];
     assert_eq!(
-        (&*all[0].0.service, all[0].1.failures),
-        ("", 1),
+        (&*labels.service, totals.failures),
+        ("", 0),
         "unrouted, unanswered"
     );
+    assert_eq!(totals.outcomes, [(Code::None, CLIENT_LEFT, 1)]);
 }
 
 #[test]
 fn what_is_a_failure() {
     type Steps = fn(&mut Record);
-    let cases: [(&str, Steps, bool, &str, &str); 12] = [
+    let cases: [(&str, Steps, bool, &str, &str); 14] = [
         ("ok", |r| r.status(StatusCode::OK), false, "200", ""),
         ("not found", |r| r.status(StatusCode::NOT_FOUND), false, "404", ""),
         (
@@ -207,7 +208,14 @@ fn what_is_a_failure() {
             "UNIMPLEMENTED",
             "",
         ),
-        ("left before an answer", |r| r.cancelled(), false, "", CLIENT_LEFT),
+        ("left before an answer", |_| {}, false, "", CLIENT_LEFT),
+        (
+            "refused",
+            |r| r.fail("peer-refused", None),
+            true,
+            "",
+            "peer-refused",
+        ),
         (
             "left in a stream",
             |r| {
@@ -217,6 +225,17 @@ fn what_is_a_failure() {
             false,
             "200",
             CLIENT_LEFT,
+        ),
+        (
+            "its own request broke off in a stream",
+            |r| {
+                r.status(StatusCode::OK);
+                r.fail("client-aborted", None);
+                r.cancelled();
+            },
+            false,
+            "200",
+            "client-aborted",
         ),
     ];
     for (what, steps, failed, code, reason) in cases {
