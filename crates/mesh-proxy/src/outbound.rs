@@ -47,13 +47,19 @@ pub async fn handle(
     busy: &Busy,
 ) -> Response<ResponseBody> {
     let request = Received::new(worker, request, busy);
-    if request.head.method == Method::CONNECT && entry.tunnel.is_none() {
+    let (grpc, method) = (request.grpc, request.head.method.clone());
+    let open = || Some(Record::open(&worker.observe, Direction::Outbound));
+    if method == Method::CONNECT && entry.tunnel.is_none() {
         let Received { head, mut body, .. } = request;
         let client = body.take_handover();
-        return tunnel(Rc::clone(worker), entry.clone(), head.uri, client).await;
+        // A tunnel that opens is not counted: what goes through it is. One that does not is told so in HTTP's words, whatever
+        // the request says of gRPC, which answers 200.
+        return match tunnel(Rc::clone(worker), entry.clone(), head.uri, client).await {
+            Ok(opened) => opened,
+            Err(failure) => fail(&failure, &method, false, open()),
+        };
     }
-    let (grpc, method) = (request.grpc, request.head.method.clone());
-    let mut record = Some(Record::open(&worker.observe, Direction::Outbound));
+    let mut record = open();
     match answer(worker, entry, request, &mut record).await {
         Ok(response) => response,
         Err(failure) => fail(&failure, &method, grpc, record),
@@ -66,12 +72,10 @@ async fn tunnel(
     mut entry: Entry,
     to: Uri,
     client: Option<Handover>,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, Failure> {
     let authority = to.authority().cloned();
-    if let Some(authority) = &authority
-        && let Err(failure) = known(&worker, authority.host()).await
-    {
-        return failure.response(false);
+    if let Some(authority) = &authority {
+        known(&worker, authority.host()).await?;
     }
     let port = worker.shared.table.load().as_deref().and_then(|table| {
         let authority = authority.as_ref()?;
@@ -82,7 +86,7 @@ async fn tunnel(
             "{:?} names no service",
             authority.as_ref().map_or("", |authority| authority.as_str())
         );
-        return Failure::new(Reason::NoSuchService, detail).response(false);
+        return Err(Failure::new(Reason::NoSuchService, detail));
     };
     port.called();
     entry.tunnel = authority;
@@ -112,7 +116,7 @@ async fn tunnel(
         };
         serve_http(Box::new(inner), client, http2).await;
     });
-    Response::new(ResponseBody::empty())
+    Ok(Response::new(ResponseBody::empty()))
 }
 
 /// Whether the client in the tunnel speaks HTTP/2, with prior knowledge; none when it leaves before.

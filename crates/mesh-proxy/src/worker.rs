@@ -207,7 +207,7 @@ async fn run(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
-                None => return,
+                None => return worker.observe.end(),
                 Some(Command::Listen(listener)) => {
                     let address = listener.address;
                     let task = tokio::task::spawn_local(listen::accept(Rc::clone(&worker), listener));

@@ -7,7 +7,6 @@ mod common;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use common::generator::Generator;
@@ -17,11 +16,11 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use mesh_proxy::observe::record::CLIENT_LEFT;
+use mesh_proxy::observe::record::{CLIENT_LEFT, DRAIN_LIMIT};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_client_of_http1_that_leaves() {
@@ -84,17 +83,8 @@ async fn a_client_of_http1_that_leaves() {
 
 /// Waits until so many requests are over, and sees that they are counted as ended by their clients, none as failed.
 async fn counted_as_left(proxy: &Proxy, count: u64, case: &str) {
-    let ended = async {
-        loop {
-            let all = proxy.observe.series().read();
-            if all.iter().map(|(_, totals)| totals.requests()).sum::<u64>() >= count {
-                return all;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
     let mut left = 0;
-    for (labels, totals) in timeout(PATIENCE, ended).await.unwrap() {
+    for (labels, totals) in proxy.counted(count).await {
         assert_eq!(totals.failures, 0, "{case}: {labels:?}");
         for (code, reason, requests) in totals.outcomes {
             assert!(
@@ -298,4 +288,29 @@ async fn first_piece(response: ResponseFuture) -> RecvStream {
     let piece = timeout(PATIENCE, body.data()).await.unwrap();
     assert!(!piece.unwrap().unwrap().is_empty());
     body
+}
+
+#[tokio::test]
+async fn what_the_end_of_the_proxy_cuts_off() {
+    let server = Scripted::start().await;
+    let proxy = Proxy::start(&service("fraud", "http", &[server.address()]));
+    let mut client = Peer::connect(proxy.fraud_port).await;
+    client.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut at_server = server.accept().await;
+    at_server.hear("\r\n\r\n").await;
+    let Proxy { applier, observe, .. } = proxy;
+    tokio::task::spawn_blocking(|| applier.stop()).await.unwrap();
+    assert_eq!(
+        (client.hear_all().await, at_server.hear_all().await),
+        (String::new(), String::new())
+    );
+    let all = observe.series().read();
+    let (_, totals) = all.iter().find(|(_, totals)| totals.requests() > 0).unwrap();
+    let [(code, reason, 1)] = totals.outcomes[..] else {
+        panic!("{:?}", totals.outcomes)
+    };
+    assert_eq!(
+        (code.to_string().as_str(), reason, totals.failures),
+        ("", DRAIN_LIMIT, 1)
+    );
 }

@@ -412,7 +412,7 @@ async fn a_tunnel_leads_to_a_service_in_its_protocol() {
 
     let mut client = Peer::connect(proxy.proxy_port).await;
     client
-        .say("CONNECT nobody:80 HTTP/1.1\r\nHost: nobody:80\r\n\r\n")
+        .say("CONNECT nobody:80 HTTP/1.1\r\nHost: nobody:80\r\nContent-Type: application/grpc\r\n\r\n")
         .await;
     let answer = client.hear_head().await;
     assert!(
@@ -428,5 +428,27 @@ async fn a_tunnel_leads_to_a_service_in_its_protocol() {
     assert!(
         answer.starts_with("http/1.1 400 ") && answer.contains("mesh-error: bad-request"),
         "{answer}"
+    );
+
+    let mut counted = Vec::new();
+    for (labels, totals) in proxy.counted(6).await {
+        for (code, reason, requests) in totals.outcomes {
+            counted.push(format!(
+                "{} {:?} {code} {reason:?} {requests}",
+                labels.direction.as_str(),
+                labels.service
+            ));
+        }
+    }
+    counted.sort();
+    assert_eq!(
+        counted,
+        [
+            "inbound \"\" 400 \"bad-request\" 1",
+            "outbound \"\" 400 \"bad-request\" 1",
+            "outbound \"\" 404 \"no-such-service\" 1",
+            "outbound \"ml/raw\" tcp \"\" 1",
+            "outbound \"ml/web\" 200 \"\" 2",
+        ]
     );
 }

@@ -3,7 +3,7 @@
 //! [`Observe`] is shared by all threads and read by exporters; each worker counts through its own [`WorkerObserve`];
 //! each request through its [`Record`], which closes when it is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -198,6 +198,7 @@ impl Observe {
             unrouted,
             settings: RefCell::new(Cache::new(SettingsOf(Arc::clone(self)))),
             random: Random::default(),
+            ends: Cell::new(false),
             spare: RefCell::default(),
             shared: Arc::clone(self),
         })
@@ -291,6 +292,8 @@ pub struct WorkerObserve {
     unrouted: [Arc<Series>; 2],
     settings: RefCell<Cache<SettingsOf, Arc<Settings>>>,
     random: Random,
+    /// Whether the worker ends, and with it every request that is still open.
+    ends: Cell<bool>,
     /// Details of closed records, for their memory.
     #[allow(clippy::vec_box, reason = "records hold them boxed, and give the boxes back")]
     spare: RefCell<Vec<Box<Details>>>,
@@ -300,6 +303,11 @@ impl WorkerObserve {
     /// What all workers share.
     pub fn shared(&self) -> &Arc<Observe> {
         &self.shared
+    }
+
+    /// The worker ends: what is open from here on is cut off.
+    pub fn end(&self) {
+        self.ends.set(true);
     }
 
     /// Random numbers; for sampling and splitting, not for secrets.

@@ -21,6 +21,8 @@ use super::{Direction, WorkerObserve};
 
 /// The reason of a request whose client left.
 pub const CLIENT_LEFT: &str = "client-left";
+/// The reason of a request that was still open when the proxy ended, its drain limit over.
+pub const DRAIN_LIMIT: &str = "drain-limit";
 /// The most bytes of a path or an authority that are logged.
 const MAX_TEXT: usize = 2_048;
 /// How many closed records' memory a worker keeps.
@@ -261,12 +263,17 @@ impl Record {
 
     fn finished(&self) -> Finished {
         let code = self.code();
+        let cut_off = self.reason.is_empty() && self.worker.ends.get();
         // A request is let go of before its answer when nobody waits for one any more.
         let left = self.reason.is_empty() && (self.cancelled || code == Code::None);
         Finished {
             code,
-            reason: if left { CLIENT_LEFT } else { self.reason },
-            failed: self.is_failure(),
+            reason: match (cut_off, left) {
+                (true, _) => DRAIN_LIMIT,
+                (false, true) => CLIENT_LEFT,
+                (false, false) => self.reason,
+            },
+            failed: cut_off || self.is_failure(),
             retries: self.retries,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,

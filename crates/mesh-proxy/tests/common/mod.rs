@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -22,8 +23,11 @@ use mesh_control::index::{Event, Index};
 use mesh_control::view::View;
 use mesh_proxy::apply::Applier;
 use mesh_proxy::observe::Observe;
+use mesh_proxy::observe::series::{Labels, Totals};
 use mesh_proxy::shared::Shared;
 use mesh_proxy::worker::Workers;
+use peer::PATIENCE;
+use tokio::time::{sleep, timeout};
 
 /// What a server saw.
 #[derive(Clone, Debug)]
@@ -144,6 +148,20 @@ impl Proxy {
         };
         proxy.apply();
         proxy
+    }
+
+    /// What is counted once so many requests, or more, are over.
+    pub(crate) async fn counted(&self, requests: u64) -> Vec<(Labels, Totals)> {
+        let over = async {
+            loop {
+                let all = self.observe.series().read();
+                if all.iter().map(|(_, totals)| totals.requests()).sum::<u64>() >= requests {
+                    return all;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, over).await.unwrap()
     }
 
     pub(crate) fn apply(&mut self) {

@@ -126,6 +126,36 @@ fn a_request_that_is_dropped_anywhere_is_counted() {
 }
 
 #[test]
+fn a_request_that_the_end_of_the_proxy_cuts_off_has_failed() {
+    let case = case(Some(0.0), None);
+    let open = || {
+        let mut record = case.open();
+        record.request(&Method::GET, "/", None);
+        record
+    };
+    let (unanswered, mut answered, mut opaque, mut refused) = (open(), open(), open(), open());
+    answered.status(StatusCode::OK);
+    opaque.opaque();
+    refused.status(StatusCode::FORBIDDEN);
+    refused.fail("denied", None);
+    case.worker.end();
+    answered.cancelled();
+    drop((unanswered, answered, opaque, refused));
+    let (_, totals) = &case.totals()[0];
+    assert_eq!(
+        totals.outcomes,
+        [
+            (Code::None, DRAIN_LIMIT, 1),
+            (Code::Http(200), DRAIN_LIMIT, 1),
+            (Code::Http(403), "denied", 1),
+            (Code::Tcp, DRAIN_LIMIT, 1),
+        ]
+    );
+    assert_eq!(totals.failures, 3);
+    assert_eq!(case.lines().len(), 3, "failures are logged");
+}
+
+#[test]
 fn what_is_a_failure() {
     type Steps = fn(&mut Record);
     let cases: [(&str, Steps, bool, &str, &str); 14] = [
