@@ -230,7 +230,6 @@ async fn attempt(
     {
         record.route(plan.labels.asks(Some(model)));
     }
-    record.first_byte();
     record.status(head.status);
     if outgoing.grpc
         && let Some(status) = grpc_status(&head.headers)
@@ -245,6 +244,7 @@ async fn attempt(
         record.fail(reason.as_str(), None);
     }
     if let Some(upgrade) = outgoing.upgrade.take_if(|_| switched) {
+        record.first_byte();
         let talk = Talk {
             record,
             in_flight,

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Version};
@@ -17,6 +18,7 @@ use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use common::peer::{Peer, Scripted};
 use common::{Proxy, Server, free_port, post, route, send, service};
 
 /// A server that reads until it has seen the request's body, `marker`, and then resets the connection.
@@ -380,4 +382,30 @@ async fn a_service_without_anything_behind_it_says_so() {
         (answer.status, answer.mesh_error()),
         (StatusCode::NOT_FOUND, "no-rule")
     );
+}
+
+/// A generation's head comes before its first token, and its last token long after.
+#[tokio::test]
+async fn the_first_byte_is_the_body_s() {
+    let pause = Duration::from_millis(100);
+    let server = Scripted::start().await;
+    let proxy = Proxy::start(&service("fraud", "http", &[server.address()]));
+    let mut client = Peer::connect(proxy.fraud_port).await;
+    client.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut at_server = server.accept().await;
+    at_server.hear("\r\n\r\n").await;
+    at_server
+        .say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
+    client.hear("\r\n\r\n").await;
+    for (said, heard) in [("5\r\nfirst\r\n", "first"), ("4\r\nlast\r\n0\r\n\r\n", "last")] {
+        tokio::time::sleep(pause).await;
+        at_server.say(said).await;
+        client.hear(heard).await;
+    }
+    let all = proxy.counted(1).await;
+    let (_, totals) = all.iter().find(|(_, totals)| totals.requests() > 0).unwrap();
+    let (first, whole) = (totals.first_byte.seconds, totals.latency.seconds);
+    let pause = pause.as_secs_f64();
+    assert!(first >= pause && whole >= first + pause, "{first} s of {whole} s");
 }

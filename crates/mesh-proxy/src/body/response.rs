@@ -224,6 +224,9 @@ impl Upstream {
                 }
             };
             if let Some(data) = frame.data_ref() {
+                if self.progress.bytes == 0 && !data.is_empty() {
+                    self.record.first_byte();
+                }
                 self.progress.note(data.len());
             } else if let Some(trailers) = frame.trailers_ref() {
                 self.read_status(trailers);
@@ -250,6 +253,7 @@ impl Upstream {
     /// The last byte has passed: the connection may carry the next request.
     fn end(&mut self) {
         self.progress.ended = true;
+        self.record.first_byte();
         self.record.request_bytes(self.source.borrow().received());
         if let Some(lease) = self.lease.take() {
             lease.give_back();

@@ -37,7 +37,7 @@ pub const DURATION: Described = (
     Kind::Histogram,
     "Time from a request's head to the end of its response.",
 );
-/// Time to the response's head.
+/// Time to the first byte of the response's body: of a generation, to its first token.
 pub const FIRST_BYTE: Described = (
     "mesh_first_byte_seconds",
     Kind::Histogram,

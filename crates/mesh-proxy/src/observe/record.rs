@@ -198,7 +198,7 @@ impl Record {
         self.response_bytes += more;
     }
 
-    /// The first byte of the response is there; later calls change nothing.
+    /// The first byte of the response's body is there, or the end of a response without a body; later calls change nothing.
     pub fn first_byte(&mut self) {
         if self.first_byte.is_none() {
             self.first_byte = Some(self.started.elapsed());
